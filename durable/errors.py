@@ -17,13 +17,18 @@ __all__ = [
     "ExecutionOverError",
     "ExecutionTimeoutError",
     "ForeignContextError",
+    "ForeignPayloadError",
     "InvalidArgumentError",
     "MissingExtraError",
     "NotRegisteredError",
     "PromiseRejectedError",
+    "RemoteError",
     "ReplayDivergenceError",
+    "SigningKeyError",
+    "UndecodableValueError",
     "UnknownExecutionError",
     "UnknownTaskError",
+    "UnserializableValueError",
     "WrongLoopError",
 ]
 
@@ -141,3 +146,53 @@ class ReplayDivergenceError(DurableError):
         self.step_id = step_id
         self.recorded = recorded or {}
         self.asked = asked or {}
+
+
+class UnserializableValueError(DurableError, TypeError):
+    """A value that nothing can store; the message names its type, its place and the remedy.
+
+    Attributes:
+        type_name: Qualified name of the type that cannot be stored.
+        path: Where it is inside the value, as an expression: ``result["rows"][3].conn``.
+        where: What returned the value.
+    """
+
+    def __init__(
+        self, message: str, *, type_name: str = "", path: str = "", where: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.path = path
+        self.where = where
+
+
+class UndecodableValueError(DurableError, ValueError):
+    """A stored value of this installation that cannot be rebuilt here (a class is gone, say)."""
+
+
+class ForeignPayloadError(DurableError, ValueError):
+    """A stored value that must be signed by this installation is not, or was changed since."""
+
+
+class SigningKeyError(DurableError, OSError):
+    """The signing key cannot be used or made; the message names the file and the remedy."""
+
+
+class RemoteError(DurableError):
+    """A recorded exception whose own type cannot be had in this process.
+
+    Attributes:
+        type_name: ``module.QualName`` of the recorded exception, ``""`` if unknown.
+        message: Its message.
+        notes: Its notes.
+    """
+
+    def __init__(
+        self, message: str, *, type_name: str = "", notes: list[str] | None = None
+    ) -> None:
+        super().__init__(f"{type_name}: {message}" if type_name else message)
+        self.type_name = type_name
+        self.message = message
+        self.notes: list[str] = list(notes or [])
+        for note in self.notes:
+            self.add_note(note)
