@@ -174,7 +174,7 @@ class ForeignPayloadError(DurableError, ValueError):
     """A stored value that must be signed by this installation is not, or was changed since."""
 
 
-class SigningKeyError(DurableError, OSError):
+class SigningKeyError(DurableError):
     """The signing key cannot be used or made; the message names the file and the remedy."""
 
 
