@@ -1,0 +1,480 @@
+"""Dependency injection by factory: a registry for the application, a container per execution.
+
+``Dependencies`` lives as long as the application. It holds the registrations and the singletons,
+each built at its first use and closed at shutdown. A :class:`Container` lives for one execution:
+it builds what is not a singleton, once per name, and closes it when the execution ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import threading
+import warnings
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from durable.builds import Shelf, current_build
+from durable.closers import drive
+from durable.dependency_errors import (
+    CaptiveDependencyError,
+    DependencyInUseError,
+    ExecutionContextError,
+    UnknownDependencyError,
+)
+from durable.factories import async_executor_factory
+from durable.providers import Provider, Value, provider_of
+
+__all__ = ["Container", "Dependencies", "ExecutionFactory", "SingletonContext", "Value"]
+
+
+class Dependencies:
+    """The dependencies of an application, by name.
+
+    ``async_executor`` is registered from the start, as a factory for each execution; register
+    another under that name to replace it. With a Resonate instance of one's own, pass this
+    object to ``resonate.with_dependency`` and reach it with ``ctx.get_dependency(Dependencies)``.
+
+    It can be used from any thread. Close it with :meth:`aclose`; it is also an (async) context
+    manager. After closing it can be used again, and builds anew.
+
+    Warns:
+        ResourceWarning: it is dropped while singletons are unclosed.
+    """
+
+    def __init__(self) -> None:
+        # One lock for all shelves: the graph of constructions crosses them.
+        self._lock = threading.RLock()
+        self._shared = Shelf("the application", self._lock)
+        self._loose: Container | None = None
+        self._providers: dict[str, Provider] = {}
+        self._handed_out: set[str] = set()
+        self._containers: WeakValueDictionary[int, Container] = WeakValueDictionary()
+        self._by_task: WeakKeyDictionary[asyncio.Task[Any], dict[int, Container]]
+        self._by_task = WeakKeyDictionary()
+        self._endings: set[asyncio.Task[None]] = set()
+        self.set_dependency("async_executor", async_executor_factory, singleton=False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {', '.join(self.names())}>"
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._providers
+
+    def __del__(self) -> None:
+        shared = getattr(self, "_shared", None)
+        if shared is not None and shared.closers:
+            _warn_unclosed("Dependencies", shared, self)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the registered names, sorted."""
+        return tuple(sorted(self._providers))
+
+    def set_dependency(
+        self,
+        name: str,
+        factory_or_value: Any,
+        *,
+        singleton: bool | None = None,
+        enter: bool | None = None,
+    ) -> None:
+        """Register a dependency; nothing is built before it is first asked for.
+
+        A factory is a function, a method, a class or a :func:`functools.partial`; async
+        functions, generators (what follows the ``yield`` closes) and functions that return
+        context managers are factories too. It is called with the context if it has a required
+        parameter, or one called ``ctx`` or ``context``; else with nothing. Anything that cannot
+        be called is a value: it is given as it is, and never closed here, as it was not made
+        here. To register a function or class as a value, wrap it: ``Value(fn)``.
+
+        An instance is closed by its ``aclose()`` or ``close()``, else, if it is a context
+        manager, by leaving it. What another factory or a registration made is not closed twice.
+
+        Registering a name again replaces a factory for the executions that have not used it
+        yet. What is shared cannot be replaced once it was handed out.
+
+        Args:
+            name: a non-empty string.
+            factory_or_value: see above.
+            singleton: ``True``: built once, at first use, shared by all executions and closed at
+                shutdown. ``False``, the default for factories: built once in each execution that
+                asks, and closed when that execution ends. A callable that is no plain factory
+                (an object with ``__call__``) has no default.
+            enter: whether to enter an instance that is a context manager and hand out what it
+                gives. By default only if it has no ``close`` of its own and is no lock.
+
+        Raises:
+            InvalidDependencyError: the name, the arity of the factory or the combination of
+                value and ``singleton`` cannot work.
+            DependencyInUseError: the shared dependency of this name was handed out already.
+        """
+        provider = provider_of(name, factory_or_value, singleton=singleton, enter=enter)
+        with self._lock:
+            in_use = name in self._shared.built or name in self._shared.building
+            if in_use or name in self._handed_out:
+                raise DependencyInUseError(
+                    f"dependency {name!r} is shared and was handed out already, so replacing it"
+                    " would leave two in use; register before the first use, or after aclose()"
+                )
+            self._providers[name] = provider
+            self._shared.values = [p.value for p in self._providers.values() if p.factory is None]
+
+    def get(self, name: str) -> Any:
+        """Return what is shared under ``name``, or the factory of what is not.
+
+        For durable functions of a plain SDK: ``ctx.get_dependency(Dependencies).get(name)``
+        gives a singleton or value itself, and for anything else an :class:`ExecutionFactory`,
+        to be called with ``ctx``.
+
+        Raises:
+            UnknownDependencyError: nothing is registered under this name.
+            AsyncDependencyError: a singleton must be awaited: use :meth:`aget`.
+        """
+        provider = self.provider(name)
+        if not provider.singleton:
+            return ExecutionFactory(self, provider)
+        return drive(self.shared(provider, may_await=False))
+
+    async def aget(self, name: str) -> Any:
+        """Return the same as :meth:`get`, awaiting where a singleton needs it."""
+        provider = self.provider(name)
+        if not provider.singleton:
+            return ExecutionFactory(self, provider)
+        return await self.shared(provider, may_await=True)
+
+    def container(self, context: Any = None) -> Container:
+        """Open the container of one execution; whoever opens it closes it.
+
+        Args:
+            context: what factories are called with; the container itself if ``None``.
+        """
+        container = self._open(context)
+        if context is not None:
+            with self._lock:
+                self._containers[id(context)] = container
+        return container
+
+    def _open(self, context: Any) -> Container:
+        return Container(self, context, self._shared.lend("the execution"))
+
+    def provider(self, name: str) -> Provider:
+        """Return the registration of ``name``.
+
+        Raises:
+            UnknownDependencyError: there is none.
+        """
+        provider = self._providers.get(name)
+        if provider is None:
+            names = self.names()
+            nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+            raise UnknownDependencyError(name, names, nearest[0] if nearest else None)
+        return provider
+
+    async def shared(self, provider: Provider, *, may_await: bool) -> Any:
+        """Return a value, or a singleton, which is built if need be."""
+        if provider.factory is None:
+            with self._lock:
+                self._handed_out.add(provider.name)
+            return provider.value
+        context = SingletonContext(self, provider.name)
+        return await self._shared.obtain(provider, context, may_await=may_await)
+
+    def container_for(self, context: Any) -> Container:
+        """Return the container that instances made for ``context`` belong to.
+
+        That is the one opened for it, if one is open. Else one that ends with the running
+        asyncio task: under the plain SDK that is the task which runs the durable function.
+        Outside any task it is one that ends with :meth:`aclose`.
+        """
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            task = None
+        with self._lock:
+            opened = self._containers.get(id(context))
+            if opened is not None and opened.context is context and not opened.closed:
+                return opened
+            if task is None:
+                self._loose = self._loose or self._open(None)
+                return self._loose
+            # The SDK's ctx.options() gives another context over the same execution's state.
+            key = id(getattr(context, "_state", context))
+            containers = self._by_task.setdefault(task, {})
+            container = containers.get(key)
+            if container is None:
+                container = containers[key] = self._open(context)
+                task.add_done_callback(partial(self._end_with_task, container))
+            return container
+
+    def _end_with_task(self, container: Container, task: asyncio.Task[Any]) -> None:
+        with self._lock:
+            self._by_task.pop(task, None)
+        # Eagerly, so that all but an async close is done before the loop goes on or ends.
+        loop = task.get_loop()
+        ending = asyncio.eager_task_factory(loop, container.aclose())
+        if ending.done():
+            self._report_ending(ending)
+            return
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        ending.add_done_callback(self._report_ending)
+
+    def _report_ending(self, ending: asyncio.Task[None]) -> None:
+        error = None if ending.cancelled() else ending.exception()
+        if error is not None:
+            ending.get_loop().call_exception_handler(
+                {"message": "closing an execution's dependencies failed", "exception": error}
+            )
+
+    def close(self) -> None:
+        """Close the singletons without awaiting: for programs that run no event loop.
+
+        Raises:
+            DependencyCloseError: some failed to close, or close asynchronously.
+        """
+        loose = self._forget()
+        try:
+            if loose is not None:
+                loose.close()
+        finally:
+            self._shared.close()
+
+    async def aclose(self) -> None:
+        """Close the singletons in reverse order of building; all are tried.
+
+        Raises:
+            DependencyCloseError: some failed to close.
+        """
+        loop = asyncio.get_running_loop()
+        endings = [ending for ending in self._endings if ending.get_loop() is loop]
+        if endings:
+            await asyncio.wait(endings)
+        loose = self._forget()
+        try:
+            if loose is not None:
+                await loose.aclose()
+        finally:
+            await self._shared.aclose()
+
+    def _forget(self) -> Container | None:
+        with self._lock:
+            self._handed_out.clear()
+            loose, self._loose = self._loose, None
+        return loose
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class Container:
+    """The dependencies of one execution: built once per name, closed when it ends.
+
+    Obtain one with :meth:`Dependencies.container`. It is also an (async) context manager.
+
+    Args:
+        dependencies: the registrations.
+        context: what factories are called with; the container itself if ``None``.
+        shelf: where its instances are kept.
+
+    Warns:
+        ResourceWarning: it is dropped while instances are unclosed.
+    """
+
+    def __init__(self, dependencies: Dependencies, context: Any, shelf: Shelf) -> None:
+        self.context = context
+        self._dependencies = dependencies
+        self._shelf = shelf
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"built: {', '.join(self._shelf.built) or 'nothing'}"
+        return f"<{type(self).__name__} {state}>"
+
+    def __del__(self) -> None:
+        shelf = getattr(self, "_shelf", None)
+        if shelf is not None and shelf.closers:
+            _warn_unclosed("Container", shelf, self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the execution has ended."""
+        return self._shelf.closed
+
+    def get(self, name: str) -> Any:
+        """Return the dependency ``name``: a value, a singleton, or this execution's instance.
+
+        Raises:
+            UnknownDependencyError: nothing is registered under this name.
+            AsyncDependencyError: it must be awaited: use :meth:`aget`.
+            DependencyBusyError: another task of this thread is building it: use :meth:`aget`.
+            DependencyCycleError: its factory needs, by some way, what asks for it.
+            CaptiveDependencyError: the factory of a singleton asks for what is not shared.
+            ContainerClosedError: the execution has ended.
+        """
+        return drive(self._obtain(name, may_await=False))
+
+    async def aget(self, name: str) -> Any:
+        """Return the dependency ``name``, whose factory may be async; see :meth:`get`."""
+        return await self._obtain(name, may_await=True)
+
+    #: The names under which a factory finds them when the container is its context.
+    get_dependency = get
+    aget_dependency = aget
+
+    async def _obtain(self, name: str, *, may_await: bool) -> Any:
+        self._shelf.check_open()
+        provider = self._dependencies.provider(name)
+        if provider.singleton:
+            return await self._dependencies.shared(provider, may_await=may_await)
+        asker = current_build()
+        if asker is not None and asker.provider.singleton:
+            raise _captive(asker.provider.name, name)
+        context = self if self.context is None else self.context
+        return await self._shelf.obtain(provider, context, may_await=may_await)
+
+    def close(self) -> None:
+        """Close the instances without awaiting.
+
+        Raises:
+            DependencyCloseError: some failed to close, or close asynchronously.
+        """
+        self._shelf.closed = True
+        self._shelf.close()
+
+    async def aclose(self) -> None:
+        """End the execution: close its instances in reverse order of building; all are tried.
+
+        Raises:
+            DependencyCloseError: some failed to close.
+        """
+        self._shelf.closed = True
+        await self._shelf.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class ExecutionFactory:
+    """The factory of a dependency that is not shared, ready to be called with a context.
+
+    Calling it again for the same execution gives the same instance. The instance is closed with
+    the container opened for that context; if none is, when the calling asyncio task ends, which
+    under the plain SDK is when the durable function returns, fails or suspends; outside a task,
+    with ``Dependencies.aclose()``.
+    """
+
+    __slots__ = ("_dependencies", "_provider")
+
+    def __init__(self, dependencies: Dependencies, provider: Provider) -> None:
+        self._dependencies = dependencies
+        self._provider = provider
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._provider.name!r}>"
+
+    def __call__(self, context: Any = None) -> Any:
+        """Return the instance for ``context``; an awaitable of it if the factory is async."""
+        if self._provider.is_async:
+            return self.aget(context)
+        return self._dependencies.container_for(context).get(self._provider.name)
+
+    async def aget(self, context: Any = None) -> Any:
+        """Return the instance for ``context``, awaiting whatever its making needs."""
+        container = self._dependencies.container_for(context)
+        return await container.aget(self._provider.name)
+
+
+class SingletonContext:
+    """What the factory of a singleton is given as its context: it has dependencies only.
+
+    A singleton outlives every execution, so it must hold on to none. Whatever else is asked of
+    this context is an :class:`ExecutionContextError`.
+    """
+
+    def __init__(self, dependencies: Dependencies, name: str) -> None:
+        self._dependencies = dependencies
+        self._name = name
+
+    def get_dependency(self, name: str | type[Dependencies]) -> Any:
+        """Return a value or another singleton; ``Dependencies`` itself for its type.
+
+        Raises:
+            CaptiveDependencyError: what is asked for lives for one execution only.
+        """
+        if isinstance(name, type):
+            return self._dependencies
+        return drive(self._obtain(name, may_await=False))
+
+    async def aget_dependency(self, name: str) -> Any:
+        """Return a value or another singleton, whose factory may be async."""
+        return await self._obtain(name, may_await=True)
+
+    async def _obtain(self, name: str, *, may_await: bool) -> Any:
+        provider = self._dependencies.provider(name)
+        if not provider.singleton:
+            raise _captive(self._name, name)
+        return await self._dependencies.shared(provider, may_await=may_await)
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise ExecutionContextError(
+            f"singleton {self._name!r} asked its context for {attribute!r}, but it is shared by all"
+            " executions and so built without one; register it with singleton=False if each"
+            " execution needs its own"
+        )
+
+
+def _captive(singleton: str, wanted: str) -> CaptiveDependencyError:
+    return CaptiveDependencyError(
+        f"singleton {singleton!r} asks for {wanted!r}, which lives for one execution only and"
+        f" would be used after it is closed; register {wanted!r} with singleton=True, or"
+        f" {singleton!r} with singleton=False"
+    )
+
+
+def _warn_unclosed(kind: str, shelf: Shelf, source: object) -> None:
+    names = ", ".join(closer.name for closer in shelf.closers)
+    warnings.warn(
+        f"{kind} dropped with unclosed dependencies: {names}; close it with aclose()",
+        ResourceWarning,
+        stacklevel=2,
+        source=source,
+    )
