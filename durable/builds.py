@@ -12,7 +12,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any
 
-from durable.closers import Closer, close_all, drive
+from durable.closers import Closer, close_all
 from durable.dependency_errors import (
     AsyncDependencyError,
     ContainerClosedError,
@@ -169,19 +169,12 @@ class Shelf:
                 " before it ends, or register a singleton for what outlives it"
             )
 
-    def close(self) -> None:
-        """Close everything that closes without awaiting; the rest fails, with its name."""
-        drive(self._close(may_await=False))
-
-    async def aclose(self) -> None:
-        """Close everything, in reverse order of building."""
-        await self._close(may_await=True)
-
-    async def _close(self, *, may_await: bool) -> None:
+    def drain(self) -> list[Closer]:
+        """Forget all instances and return how they are closed, in order of building."""
         with self._lock:
             closers, self.closers = self.closers, []
             self.built.clear()
-        await close_all(closers, self.owner, may_await=may_await)
+        return closers
 
 
 def _refuse_cycle(asker: Build, wanted: Build) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable.builds import Shelf, current_build
-from durable.closers import drive
+from durable.closers import Closer, close_all, drive
 from durable.dependency_errors import (
     CaptiveDependencyError,
     DependencyInUseError,
@@ -188,10 +188,7 @@ class Dependencies:
         asyncio task: under the plain SDK that is the task which runs the durable function.
         Outside any task it is one that ends with :meth:`aclose`.
         """
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            task = None
+        task = _current_task()
         with self._lock:
             opened = self._containers.get(id(context))
             if opened is not None and opened.context is context and not opened.closed:
@@ -234,15 +231,12 @@ class Dependencies:
         Raises:
             DependencyCloseError: some failed to close, or close asynchronously.
         """
-        loose = self._forget()
-        try:
-            if loose is not None:
-                loose.close()
-        finally:
-            self._shared.close()
+        drive(close_all(self._drain(), "the application's dependencies", may_await=False))
 
     async def aclose(self) -> None:
         """Close the singletons in reverse order of building; all are tried.
+
+        What plain SDK functions left to close is closed first.
 
         Raises:
             DependencyCloseError: some failed to close.
@@ -251,18 +245,22 @@ class Dependencies:
         endings = [ending for ending in self._endings if ending.get_loop() is loop]
         if endings:
             await asyncio.wait(endings)
-        loose = self._forget()
-        try:
-            if loose is not None:
-                await loose.aclose()
-        finally:
-            await self._shared.aclose()
+        await close_all(self._drain(), "the application's dependencies", may_await=True)
 
-    def _forget(self) -> Container | None:
+    def _drain(self) -> list[Closer]:
+        here = _current_task()
         with self._lock:
             self._handed_out.clear()
-            loose, self._loose = self._loose, None
-        return loose
+            # An ended task's callback may not have run yet, if this is what it woke.
+            ended = [task for task in self._by_task if task is here or task.done()]
+            containers = [c for task in ended for c in self._by_task.pop(task).values()]
+            if self._loose is not None:
+                containers.append(self._loose)
+                self._loose = None
+            closers = self._shared.drain()
+            for container in containers:
+                closers += container.drain()
+        return closers
 
     def __enter__(self) -> Self:
         return self
@@ -352,14 +350,18 @@ class Container:
         context = self if self.context is None else self.context
         return await self._shelf.obtain(provider, context, may_await=may_await)
 
+    def drain(self) -> list[Closer]:
+        """End the execution without closing anything; return how its instances are closed."""
+        self._shelf.closed = True
+        return self._shelf.drain()
+
     def close(self) -> None:
         """Close the instances without awaiting.
 
         Raises:
             DependencyCloseError: some failed to close, or close asynchronously.
         """
-        self._shelf.closed = True
-        self._shelf.close()
+        drive(close_all(self.drain(), "the execution's dependencies", may_await=False))
 
     async def aclose(self) -> None:
         """End the execution: close its instances in reverse order of building; all are tried.
@@ -367,8 +369,7 @@ class Container:
         Raises:
             DependencyCloseError: some failed to close.
         """
-        self._shelf.closed = True
-        await self._shelf.aclose()
+        await close_all(self.drain(), "the execution's dependencies", may_await=True)
 
     def __enter__(self) -> Self:
         return self
@@ -460,6 +461,13 @@ class SingletonContext:
             " executions and so built without one; register it with singleton=False if each"
             " execution needs its own"
         )
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _captive(singleton: str, wanted: str) -> CaptiveDependencyError:
