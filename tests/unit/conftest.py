@@ -1,0 +1,16 @@
+"""Fixtures several unit test modules share."""
+
+from __future__ import annotations
+
+import pytest
+from protocol_asked import Asked
+from protocol_subjects import ModelSubject, StoreSubject
+
+
+@pytest.fixture(params=["model", "store"])
+async def subject(request, tmp_path):
+    """The model and the store in turn, ready for questions."""
+    chosen = ModelSubject() if request.param == "model" else StoreSubject(tmp_path / "facts.db")
+    await chosen.open()
+    yield Asked(chosen)
+    await chosen.close()
