@@ -12,7 +12,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any
 
-from durable.closers import Closer, close_all
+from durable.closers import Closer, add_note, close_all
 from durable.dependency_errors import (
     AsyncDependencyError,
     ContainerClosedError,
@@ -130,7 +130,7 @@ class Shelf:
             instance, closer = await construct(build.provider, context, may_await=may_await)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, DependencyError):
-                error.add_note(f"while building dependency {name!r}")
+                add_note(error, f"while building dependency {name!r}")
             with self._lock:
                 del self.building[name]
             _end(build, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
@@ -10,7 +11,7 @@ from typing import Any
 
 from durable.dependency_errors import AsyncDependencyError, DependencyCloseError
 
-__all__ = ["Closer", "close_all", "closer_of", "drive", "is_lock"]
+__all__ = ["Closer", "add_note", "close_all", "closer_of", "drive", "is_lock"]
 
 logger = logging.getLogger("durable.dependencies")
 
@@ -74,7 +75,7 @@ async def close_all(closers: list[Closer], what: str, *, may_await: bool) -> Non
         try:
             await _close(closer, may_await=may_await)
         except Exception as error:  # noqa: BLE001 - all must be tried; they are raised together
-            error.add_note(f"while closing dependency {closer.name!r}")
+            add_note(error, f"while closing dependency {closer.name!r}")
             failures.append(error)
         except BaseException as error:  # noqa: BLE001 - raised below, when all were tried
             interruption = interruption or error
@@ -98,6 +99,12 @@ async def _close(closer: Closer, *, may_await: bool) -> None:
             f"dependency {closer.name!r} closes asynchronously: close with await aclose()"
         )
     await result
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to a user's exception, unless it is of a kind that refuses (a frozen class)."""
+    with contextlib.suppress(Exception):
+        error.add_note(note)
 
 
 def drive[T](coroutine: Coroutine[Any, Any, T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -70,9 +71,11 @@ class Rejection:
     def restored(self) -> BaseException:
         """Return the exception with the traceback, cause and context it was settled with."""
         exception = self.exception
-        exception.__cause__ = self._cause
-        exception.__context__ = self._context
-        exception.__suppress_context__ = self._suppress_context
+        # Past the class's own __setattr__: an exception may be a frozen dataclass.
+        restore = partial(BaseException.__setattr__, exception)
+        restore("__cause__", self._cause)
+        restore("__context__", self._context)
+        restore("__suppress_context__", self._suppress_context)
         return exception.with_traceback(self._traceback)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import dataclasses
 import gc
 import logging
 import signal
@@ -229,6 +230,19 @@ async def test_a_cause_one_awaiter_adds_is_not_seen_by_the_next():
             raise caught from ValueError("an awaiter's opinion")
     assert promise.exception().__cause__ is cause
     assert promise.exception().__suppress_context__ is True
+
+
+async def test_an_exception_that_refuses_attributes_is_delivered_like_any_other():
+    @dataclasses.dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    promise = AwaitablePromise()
+    promise.set_exception(FrozenError(7))
+    for _ in range(2):
+        with pytest.raises(FrozenError) as caught:
+            await promise.wait()
+        assert caught.value.code == 7
 
 
 async def test_an_exception_class_is_instantiated():
