@@ -1,0 +1,130 @@
+"""The connection that serves the event loop: transactions, time limits, file checks.
+
+It never waits: a write lock held by another process is reported at once and retried by
+the caller, and checkpoints are left to a thread of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Final
+
+from store import errors, schema
+from store import statements as sql
+from store.transaction import Transaction
+
+__all__ = ["Busy", "Database"]
+
+#: Pages cached per connection, in KiB as a negative number.
+_CACHE: Final = "PRAGMA cache_size = -32768"
+
+#: Prepared statements kept: more than the store has.
+_STATEMENTS: Final = 256
+
+#: Connections inherited over a fork. They must be neither used nor closed by the child:
+#: SQLite's locks belong to the parent process.
+_abandoned: Final[list[object]] = []
+
+
+class Busy(Exception):  # noqa: N818  # a condition to retry, not an error anyone sees
+    """Another process holds the write lock right now."""
+
+
+class Database:
+    """One SQLite connection to a store file, used by one thread at a time.
+
+    Args:
+        path: The file, prepared by `schema.prepare`.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.os_pid = os.getpid()
+        self.connection = sqlite3.connect(
+            schema.uri(path, "rw"),
+            uri=True,
+            isolation_level=None,
+            timeout=0.0,
+            check_same_thread=False,
+            cached_statements=_STATEMENTS,
+        )
+        self._cursor = self.connection.cursor()
+        self._execute = self._cursor.execute
+        for pragma in (
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA wal_autocheckpoint = 0",
+            "PRAGMA secure_delete = OFF",
+            "PRAGMA trusted_schema = OFF",
+            _CACHE,
+        ):
+            self._execute(pragma).fetchall()
+        self._identity = _identity(path)
+
+    def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
+        """Start a transaction.
+
+        Raises:
+            Busy: Another process is writing.
+            StoreError: The file cannot be used.
+        """
+        try:
+            self._execute(sql.BEGIN_WRITE if write else sql.BEGIN_READ)
+        except sqlite3.OperationalError as error:
+            if (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise Busy from error
+            raise errors.translate(error, self.path) from error
+        except sqlite3.Error as error:
+            raise errors.translate(error, self.path) from error
+        return Transaction(self._execute, now_ms, member)
+
+    def commit(self) -> None:
+        """Commit, and make sure that what was written is still the file at the path.
+
+        Raises:
+            StoreError: The commit failed, or the file has been deleted or replaced.
+        """
+        try:
+            self._execute(sql.COMMIT)
+        except sqlite3.Error as error:
+            self.rollback()
+            raise errors.translate(error, self.path) from error
+        if _identity(self.path) != self._identity:
+            raise errors.deleted(self.path)
+
+    def rollback(self) -> None:
+        """Undo the open transaction, if SQLite has not done so already."""
+        if self.connection.in_transaction:
+            try:
+                self._execute(sql.ROLLBACK)
+            except sqlite3.Error:
+                self._cursor.close()
+                self._cursor = self.connection.cursor()
+                self._execute = self._cursor.execute
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed."""
+        (version,) = self._execute(sql.DATA_VERSION).fetchone()
+        return int(version)
+
+    def is_present(self) -> bool:
+        """Whether the open file is still the one at the path."""
+        return _identity(self.path) == self._identity
+
+    def close(self) -> None:
+        """Close the connection; after a fork it is only forgotten."""
+        if os.getpid() != self.os_pid:
+            _abandoned.append(self.connection)
+            return
+        self.rollback()
+        self._cursor.close()
+        self.connection.close()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # on every commit; Path costs more than the call
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -1,0 +1,137 @@
+"""Group commit: requests of one turn of an event loop share a transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from store import errors
+from store.database import Busy
+from store.protocol import Call
+
+__all__ = ["Lane"]
+
+#: Most requests in one transaction: it holds the write lock and the loop for that long.
+GROUP: Final = 64
+
+_FIRST_WAIT_S: Final = 0.0003
+_LONGEST_WAIT_S: Final = 0.01
+_LOCK_WAIT_S: Final = 15.0
+
+type Transact = Callable[[Sequence[Call]], tuple[list[str], bool]]
+
+
+class Lane:
+    """The requests of one event loop that wait for the next transaction.
+
+    The first request of a turn is applied at once; those that follow in the same turn
+    wait for its end and share one transaction, so that a single workflow pays for no
+    detour through the loop and many at once pay for one commit.
+
+    Args:
+        loop: The event loop the requests come from.
+        transact: Applies requests in one transaction.
+        path: The database file, for errors.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transact: Transact, path: str) -> None:
+        self._loop = loop
+        self._transact = transact
+        self._path = path
+        self._queue: list[tuple[Call, asyncio.Future[tuple[str, bool]]]] = []
+        self._occupied = False
+        self._scheduled = False
+        self._wait_s = 0.0
+        self._give_up = 0.0
+
+    def is_free(self) -> bool:
+        """Whether a request may be applied at once."""
+        return not (self._occupied or self._queue)
+
+    def occupy(self) -> None:
+        """Note that a request was applied at once in this turn."""
+        self._occupied = True
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._occupied = False
+
+    def enqueue(self, call: Call) -> asyncio.Future[tuple[str, bool]]:
+        """Queue a request.
+
+        Returns:
+            A future of its answer and whether that must be synced first.
+        """
+        future: asyncio.Future[tuple[str, bool]] = self._loop.create_future()
+        self._queue.append((call, future))
+        if not self._scheduled:
+            self._scheduled = True
+            self._give_up = time.monotonic() + _LOCK_WAIT_S
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
+        group = [entry for entry in group if not entry[1].done()]
+        try:
+            if group:
+                self._apply(group)
+        except Busy as busy:
+            if time.monotonic() > self._give_up:
+                self._fail(group, errors.locked(self._path, _LOCK_WAIT_S), busy)
+            else:
+                self._queue = group + self._queue
+                self._wait_s = min(max(self._wait_s * 2, _FIRST_WAIT_S), _LONGEST_WAIT_S)
+                self._scheduled = True
+                self._loop.call_later(self._wait_s * random.uniform(0.5, 1.0), self._flush)  # noqa: S311  # spreads retries
+                return
+        self._wait_s = 0.0
+        if self._queue and not self._scheduled:
+            self._scheduled = True
+            self._give_up = time.monotonic() + _LOCK_WAIT_S
+            self._loop.call_soon(self._flush)
+
+    def _apply(self, group: list[tuple[Call, asyncio.Future[tuple[str, bool]]]]) -> None:
+        """Apply a group; when it fails as a whole, each of its requests by itself."""
+        try:
+            answers, must_sync = self._transact([call for call, _ in group])
+        except Busy:
+            raise
+        except Exception as error:  # noqa: BLE001  # whoever asked is told
+            if len(group) == 1:
+                self._fail(group, error, None)
+                return
+            for index, entry in enumerate(group):
+                try:
+                    self._apply([entry])
+                except Busy:
+                    self._queue = group[index:] + self._queue
+                    return
+            return
+        for (_, future), text in zip(group, answers, strict=True):
+            if not future.done():
+                future.set_result((text, must_sync))
+
+    def _fail(
+        self,
+        group: list[tuple[Call, asyncio.Future[tuple[str, bool]]]],
+        error: Exception,
+        cause: Exception | None,
+    ) -> None:
+        error.__cause__ = error.__cause__ or cause
+        for _, future in group:
+            if not future.done():
+                future.set_exception(error)
+
+    def close(self) -> None:
+        """Answer what is queued, or fail it when that is not possible right now."""
+        while self._queue:
+            group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
+            try:
+                self._apply([entry for entry in group if not entry[1].done()])
+            except Busy as busy:
+                self._fail(group, errors.closed(self._path), busy)

@@ -1,0 +1,113 @@
+"""Which operation answers which kind of request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from store import promise_ops, schedule_ops, search, task_ops, wire
+from store.transaction import Transaction
+from store.wire import Answer, Request
+
+__all__ = ["OPERATIONS", "SEARCHES", "Call", "prepare", "reply"]
+
+
+class Operation(NamedTuple):
+    """How a kind of request is decoded and applied.
+
+    Attributes:
+        decoder: Decodes the request's data.
+        apply: `(tx, data) -> (status, data)`.
+        writes: Whether it may change anything.
+    """
+
+    decoder: msgspec.json.Decoder[Any]
+    apply: Callable[[Transaction, Any], Answer]
+    writes: bool = True
+
+
+class Search(NamedTuple):
+    """How a kind of search is decoded and turned into a query: `(data, now_ms) -> query`."""
+
+    decoder: msgspec.json.Decoder[Any]
+    query: Callable[[Any, int], search.Query]
+
+
+class Call(NamedTuple):
+    """A request ready to be applied, or already refused.
+
+    Attributes:
+        request: The opened envelope.
+        data: Its decoded data.
+        operation: What applies it; None when it is a search or refused.
+        search: What answers it, when it is a search.
+        refusal: The answer, when it is refused.
+    """
+
+    request: Request
+    data: Any
+    operation: Operation | None
+    search: Search | None = None
+    refusal: Answer | None = None
+
+
+def _operation(
+    data: Any, apply: Callable[[Transaction, Any], Answer], *, writes: bool = True
+) -> Operation:
+    return Operation(msgspec.json.Decoder(data), apply, writes)
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "promise.get": _operation(wire.PromiseId, promise_ops.get, writes=False),
+    "promise.create": _operation(wire.PromiseCreate, promise_ops.create),
+    "promise.settle": _operation(wire.PromiseSettle, promise_ops.settle_promise),
+    "promise.register_callback": _operation(wire.RegisterCallback, promise_ops.register_callback),
+    "promise.register_listener": _operation(wire.RegisterListener, promise_ops.register_listener),
+    "task.get": _operation(wire.PromiseId, task_ops.get, writes=False),
+    "task.create": _operation(wire.TaskCreate, task_ops.create),
+    "task.acquire": _operation(wire.TaskAcquire, task_ops.acquire),
+    "task.release": _operation(wire.TaskVersion, task_ops.release),
+    "task.fulfill": _operation(wire.TaskFulfill, task_ops.fulfill),
+    "task.suspend": _operation(wire.TaskSuspend, task_ops.suspend),
+    "task.fence": _operation(wire.TaskFence, task_ops.fence),
+    "task.heartbeat": _operation(wire.TaskHeartbeat, task_ops.heartbeat),
+    "task.halt": _operation(wire.PromiseId, task_ops.halt),
+    "task.continue": _operation(wire.PromiseId, task_ops.proceed),
+    "schedule.get": _operation(wire.PromiseId, schedule_ops.get, writes=False),
+    "schedule.create": _operation(wire.ScheduleCreate, schedule_ops.create),
+    "schedule.delete": _operation(wire.PromiseId, schedule_ops.delete),
+}
+
+SEARCHES: Final[dict[str, Search]] = {
+    "promise.search": Search(msgspec.json.Decoder(wire.PromiseSearch), search.promises),
+    "task.search": Search(msgspec.json.Decoder(wire.TaskSearch), search.tasks),
+    "schedule.search": Search(msgspec.json.Decoder(wire.ScheduleSearch), search.schedules),
+}
+
+
+def prepare(text: str) -> Call:
+    """Read a request as far as possible without the database. Never raises."""
+    request = wire.decode_request(text)
+    if request.error is not None:
+        return Call(request, None, None, None, (400, request.error))
+    operation = OPERATIONS.get(request.kind)
+    found = operation or SEARCHES.get(request.kind)
+    if found is None:
+        return Call(request, None, None, None, (400, f"unknown operation: {request.kind}"))
+    try:
+        data = found.decoder.decode(request.data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        return Call(request, None, None, None, (400, f"invalid request: {error}"))
+    invalid = wire.validate(data)
+    if invalid is not None:
+        return Call(request, data, None, None, (400, invalid))
+    if isinstance(found, Search):
+        return Call(request, data, None, found)
+    return Call(request, data, found)
+
+
+def reply(call: Call, answer: Answer) -> str:
+    """The answer to a request as JSON."""
+    return wire.answer(call.request.kind, call.request.corr_id, *answer)

@@ -1,0 +1,186 @@
+"""States and records: rows of the tables, and the JSON records made from them.
+
+A promise is read as pending only until its deadline: every record made here shows the
+timeout from then on, whether or not a sweep has written it yet.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+__all__ = [
+    "ACQUIRED",
+    "EXTERNAL",
+    "FULFILLED",
+    "HALTED",
+    "PENDING",
+    "PROMISE_COLUMNS",
+    "PROMISE_STATES",
+    "REJECTED_TIMEDOUT",
+    "RESOLVED",
+    "SUSPENDED",
+    "TARGET",
+    "TASK_STATES",
+    "TIMER",
+    "PromiseRecord",
+    "PromiseRow",
+    "PromiseValue",
+    "ScheduleRecord",
+    "TaskRecord",
+    "effective_state",
+    "is_open",
+    "kind_of",
+    "promise_record",
+]
+
+PROMISE_STATES: Final = (
+    "pending",
+    "resolved",
+    "rejected",
+    "rejected_canceled",
+    "rejected_timedout",
+)
+PENDING: Final = 0
+RESOLVED: Final = 1
+REJECTED_TIMEDOUT: Final = 4
+
+TASK_STATES: Final = ("pending", "acquired", "suspended", "halted", "fulfilled")
+ACQUIRED: Final = 1
+SUSPENDED: Final = 2
+HALTED: Final = 3
+FULFILLED: Final = 4
+
+#: Bits of `promises.kind`; a promise with none of them is internal to its workflow:
+#: nobody may wait for it and no timer settles it.
+TARGET: Final = 1
+TIMER: Final = 2
+EXTERNAL: Final = 4
+
+#: SQLite's largest integer; deadlines past it mean never.
+MAX_MS: Final = (1 << 63) - 1
+
+PROMISE_COLUMNS: Final = (
+    "id, state, kind, timeout_at, created_at, settled_at, branch_len, tags, param, value"
+)
+_EMPTY: Final = Raw(b"{}")
+
+
+class PromiseValue(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """A param or value on the wire: optional headers and opaque encoded data."""
+
+    headers: dict[str, str] | None = None
+    data: str | None = None
+
+
+class PromiseRow(NamedTuple):
+    """One row of `promises`, in the order of `PROMISE_COLUMNS`."""
+
+    id: str
+    state: int
+    kind: int
+    timeout_at: int
+    created_at: int
+    settled_at: int | None
+    branch_len: int
+    tags: str
+    param: str | None
+    value: str | None
+
+
+class PromiseRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A promise as clients see it; param, value and tags are JSON passed through."""
+
+    id: str
+    state: str
+    param: Raw
+    value: Raw
+    tags: Raw
+    timeout_at: int
+    created_at: int
+    settled_at: int | UnsetType = UNSET
+
+
+class TaskRecord(msgspec.Struct, frozen=True, gc=False):
+    """A task as clients see it; `resumes` counts the wake-ups noted since it was claimed."""
+
+    id: str
+    state: str
+    version: int
+    resumes: int = 0
+    ttl: int | UnsetType = UNSET
+    pid: str | UnsetType = UNSET
+
+
+class ScheduleRecord(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A schedule as clients see it."""
+
+    id: str
+    cron: str
+    promise_id: str
+    promise_timeout: int
+    promise_param: Raw
+    promise_tags: Raw
+    created_at: int
+    next_run_at: int
+    last_run_at: int | UnsetType = UNSET
+
+
+def kind_of(tags: dict[str, str]) -> int:
+    """The kind bits that a promise's tags give it."""
+    kind = 0
+    if "resonate:target" in tags:
+        kind |= TARGET
+    if tags.get("resonate:timer") == "true":
+        kind |= TIMER
+    if tags.get("resonate:external") == "true":
+        kind |= EXTERNAL
+    return kind
+
+
+def timeout_state(kind: int) -> int:
+    """The state a promise of this kind takes at its deadline."""
+    return RESOLVED if kind & TIMER else REJECTED_TIMEDOUT
+
+
+def is_open(state: int, timeout_at: int, now_ms: int) -> bool:
+    """Whether a promise is pending and before its deadline."""
+    return state == PENDING and timeout_at > now_ms
+
+
+def effective_state(row: PromiseRow, now_ms: int) -> int:
+    """The state a reader sees at a given time."""
+    if row.state == PENDING and row.timeout_at <= now_ms:
+        return timeout_state(row.kind)
+    return row.state
+
+
+def raw(text: str | None) -> Raw:
+    """Stored JSON as a value to splice into an answer; NULL stands for `{}`."""
+    return _EMPTY if text is None else Raw(text)
+
+
+def promise_record(
+    row: tuple[str, int, int, int, int, int | None, int, str, str | None, str | None],
+    now_ms: int,
+) -> PromiseRecord:
+    """The record of a promise row as seen at a given time."""
+    id_, state, kind, timeout_at, created_at, settled_at, _, tags, param, value = row
+    if state == PENDING:
+        if timeout_at > now_ms:
+            return PromiseRecord(
+                id_, "pending", raw(param), _EMPTY, Raw(tags), timeout_at, created_at
+            )
+        state, settled_at = timeout_state(kind), timeout_at
+    return PromiseRecord(
+        id_,
+        PROMISE_STATES[state],
+        raw(param),
+        raw(value),
+        Raw(tags),
+        timeout_at,
+        created_at,
+        UNSET if settled_at is None else settled_at,
+    )
