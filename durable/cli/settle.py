@@ -1,0 +1,55 @@
+"""``sostenuto resolve``, ``reject`` and ``cancel``."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+from typing import Any
+
+from durable.cli.exits import Exit, ExitCode
+from durable.cli.stores import opened
+
+__all__ = ["settle_command"]
+
+_DONE = {"resolve": "resolved", "reject": "rejected", "cancel": "cancelled"}
+
+
+def settle_command(db: str | None, id: str, verb: str, value: str | None, *, json: bool) -> None:
+    """Settle a promise.
+
+    Raises:
+        Exit: No such promise, settled already, or a value that is no JSON.
+    """
+    parsed: Any = value if verb == "cancel" else _parsed(value)
+    settled, state = asyncio.run(_settle(db, id, verb, parsed))
+    if json:
+        print(json_module.dumps({"id": id, "settled": settled, "state": state}))
+    elif settled:
+        print(f"{_DONE[verb]} {id}")
+    if not settled:
+        text = "" if json else f"{id!r} is {state} already: the first settlement stands"
+        raise Exit(ExitCode.RAISED, text)
+
+
+def _parsed(value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return json_module.loads(value)
+    except ValueError as error:
+        raise Exit(
+            ExitCode.USAGE,
+            f"--value {value!r} is not JSON: {error}. Quote a string twice, --value '\"yes\"'",
+        ) from None
+
+
+async def _settle(db: str | None, id: str, verb: str, value: Any) -> tuple[bool, str]:
+    async with opened(db, works=False) as app:
+        match verb:
+            case "resolve":
+                settled = await app.resolve(id, value)
+            case "reject":
+                settled = await app.reject_with(id, value)
+            case _:
+                settled = await app.cancel(id, value or "")
+        return settled, (await app.execution(id)).state

@@ -1,0 +1,434 @@
+"""Runs the executions that the engine hands to this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from resonate import Resonate
+from resonate.context import Context
+from resonate.error import PlatformError, ResonateError, ServerError
+from resonate.timing import Clock, Sleeper
+from resonate.types import PromiseRecord, Value
+
+from durable.activation import Activation, Execution, attempt_id, run_attempts
+from durable.calls import CallShape, call_function
+from durable.context import DurableContext
+from durable.dependencies import Dependencies
+from durable.engine import (
+    Carrier,
+    HandBack,
+    StepContext,
+    settle_tree,
+    watch_settlement,
+)
+from durable.errors import EngineUnavailableError
+from durable.events import Event, EventKind, Listener
+from durable.notes import excerpt, notes_id
+from durable.records import SOURCE_FUNCTION
+from durable.retries import RetryPolicy
+from durable.scopes import bind
+from durable.stacks import stood_note
+from durable.supervision import Abandoned, StopReason, Supervisor
+from durable.values import ValueCodec
+
+__all__ = ["Entry", "Worker"]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at a promise whose deadline has passed here and not there.
+_LOOK_AGAIN_S = 0.02
+
+#: Seconds of the longest single wait given to an event loop, whose timers overflow
+#: beyond some days on some platforms.
+_LOOP_TIMEOUT_MAX_S = 86_400.0
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered function.
+
+    Attributes:
+        function: What the user registered.
+        name: Name under which the store knows it.
+        version: Version under which the store knows it.
+        shape: How it is called.
+        retry: Policy for failed attempts, or None.
+        timeout: Default durable timeout, or None.
+    """
+
+    function: Any
+    name: str
+    version: int
+    shape: CallShape
+    retry: RetryPolicy | None = None
+    timeout: timedelta | None = None
+
+
+class Worker:
+    """Runs executions, waits for promises, and tells listeners.
+
+    Args:
+        values: Codec of typed values.
+        dependencies: Where executions get their dependencies.
+        clock: Wall clock in milliseconds since the epoch.
+        sleeper: Sleeps for seconds.
+        grace_s: Seconds that stopped code has for its ``finally`` blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        values: ValueCodec,
+        dependencies: Dependencies,
+        clock: Clock,
+        sleeper: Sleeper,
+        grace_s: float,
+    ) -> None:
+        self.values = values
+        self.clock = clock
+        self.sleeper = sleeper
+        self.engine: Resonate
+        self._dependencies = dependencies
+        self._grace_s = grace_s
+        self._running: dict[str, Supervisor[Any]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._failures: dict[str, set[asyncio.Future[None]]] = {}
+        self._watches: set[asyncio.Task[None]] = set()
+        self.listeners: list[Listener] = []
+        self.name_of: Callable[[str | Callable[..., Any], int], tuple[str, int]]
+
+    # -- telling ---------------------------------------------------------------
+
+    def emit(
+        self,
+        kind: EventKind,
+        execution_id: str,
+        step_id: str,
+        name: str,
+        *,
+        due_ms: int | None = None,
+        detail: str = "",
+    ) -> None:
+        """Tell every listener; one that raises is logged and does no harm."""
+        if not self.listeners:
+            return
+        event = Event(
+            kind=kind,
+            execution_id=execution_id,
+            step_id=step_id,
+            name=name,
+            at_ms=self.clock(),
+            due_ms=due_ms,
+            detail=detail,
+        )
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception:
+                logger.exception("a listener failed on %s", event)
+
+    def registered_name(self, fn: str | Callable[..., Any], version: int) -> tuple[str, int]:
+        """Return name and version under which ``fn`` is dispatched."""
+        return self.name_of(fn, version)
+
+    # -- running ---------------------------------------------------------------
+
+    async def activate(
+        self, entry: Entry, sdk_context: Context, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Run one execution and return its encoded result; the SDK settles it.
+
+        Raises:
+            Carrier: What the user's code raised.
+            PlatformError: The task is to be handed back.
+            Abandoned: The execution is over already, or is another process's.
+        """
+        run = _Run(self, entry, sdk_context)
+        self.emit(EventKind.EXECUTION_STARTED, run.id, run.id, entry.name)
+        supervisor: Supervisor[Any] = Supervisor(
+            lambda: run.body(args, kwargs), grace_s=self._grace_s
+        )
+        self._running[run.id] = supervisor
+        self._idle.clear()
+        watch = self._spawn(self._watch(run.id, supervisor))
+        try:
+            left_s = max(0.0, (sdk_context.info.timeout_at - self.clock()) / 1000)
+            task = await supervisor.run(
+                min(left_s, _LOOP_TIMEOUT_MAX_S), lambda reason: run.note_stop(reason, supervisor)
+            )
+            return await run.conclude(supervisor, task)
+        finally:
+            watch.cancel()
+            await run.close()
+            settle_tree(sdk_context)
+            del self._running[run.id]
+            if not self._running:
+                self._idle.set()
+            self.emit(EventKind.EXECUTION_FINISHED, run.id, run.id, entry.name)
+
+    async def _watch(self, execution_id: str, supervisor: Supervisor[Any]) -> None:
+        """Stop the code when somebody else settles its promise."""
+        try:
+            subscription = await watch_settlement(self.engine, execution_id)
+            outcome = await subscription.wait()
+        except ResonateError as error:
+            logger.debug("cannot watch %s: %s", execution_id, error)
+            return
+        reasons = {
+            "rejected_canceled": StopReason.CANCELLED,
+            "rejected_timedout": StopReason.TIMEOUT,
+        }
+        supervisor.stop(reasons.get(outcome.state, StopReason.SUPERSEDED))
+
+    def is_running(self, execution_id: str) -> bool:
+        """Return whether this process runs the execution now."""
+        return execution_id in self._running
+
+    def stop(self, execution_id: str, reason: StopReason) -> None:
+        """Stop the execution's code if it runs here."""
+        supervisor = self._running.get(execution_id)
+        if supervisor is not None:
+            supervisor.stop(reason)
+
+    async def hand_back(self) -> None:
+        """Stop everything that runs here; the tasks go back to the store at once."""
+        for supervisor in self._running.values():
+            supervisor.stop(StopReason.CLOSING)
+        await self._idle.wait()
+
+    def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(coroutine)
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+        return task
+
+    # -- failures that settle nothing ------------------------------------------
+
+    def fail_locally(self, execution_id: str, error: BaseException) -> None:
+        """Raise ``error`` at whoever awaits the execution here; the store keeps it pending."""
+        for waiter in self._failures.pop(execution_id, set()):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    # -- waiting ---------------------------------------------------------------
+
+    async def wait_in_place(
+        self, promise_id: str, timeout_at_ms: int, *, timer: bool
+    ) -> PromiseRecord:
+        """Wait until a promise is settled by its deadline, another process or a person."""
+        execution_id = promise_id.split(":", 1)[0]
+        name = "sleep" if timer else "promise"
+        self.emit(
+            EventKind.WAITING,
+            execution_id,
+            promise_id,
+            name,
+            due_ms=timeout_at_ms if timer else None,
+        )
+        if timer:
+            record = await self._wait_for_deadline(promise_id, timeout_at_ms)
+        else:
+            record = await self.settled(promise_id)
+        self.emit(EventKind.WOKEN, execution_id, promise_id, name)
+        return record
+
+    async def _wait_for_deadline(self, promise_id: str, timeout_at_ms: int) -> PromiseRecord:
+        while True:
+            left_s = (timeout_at_ms - self.clock()) / 1000
+            if left_s > 0:
+                await self.sleeper(min(left_s, _LOOP_TIMEOUT_MAX_S))
+                continue
+            record = await self.engine.promises.get(promise_id)
+            if record.state != "pending":
+                return record
+            await self.sleeper(_LOOK_AGAIN_S)
+
+    async def settled(self, promise_id: str) -> PromiseRecord:
+        """Wait until a promise is settled, anywhere, and return its record.
+
+        Raises:
+            EngineUnavailableError: The store or engine stopped answering.
+            ServerError: There is no such promise (code 404).
+            ReplayDivergenceError: This process ran it and found another history.
+        """
+        subscription = await watch_settlement(self.engine, promise_id)
+        if not subscription.settled():
+            failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._failures.setdefault(promise_id, set()).add(failure)
+            waiting = asyncio.ensure_future(subscription.wait())
+            try:
+                await asyncio.wait({waiting, failure}, return_when=asyncio.FIRST_COMPLETED)
+                if failure.done():
+                    failure.result()
+            finally:
+                waiting.cancel()
+                failure.cancel()
+                waiters = self._failures.get(promise_id)
+                if waiters is not None:
+                    waiters.discard(failure)
+                    if not waiters:
+                        del self._failures[promise_id]
+        return await self.engine.promises.get(promise_id)
+
+
+class _Run:
+    """One activation of a registered function."""
+
+    def __init__(self, worker: Worker, entry: Entry, sdk_context: Context) -> None:
+        self.worker = worker
+        self.entry = entry
+        info = sdk_context.info
+        self.id = info.id
+        self.started_at_ms = worker.clock()
+        self.timeout_at_ms = info.timeout_at
+        self.source = ""
+        self.execution = Execution(worker, info.id, entry.name, _effects_of(sdk_context))
+        self.context = StepContext.adopt(sdk_context, self.execution.effects, worker.wait_in_place)
+        self.activation = Activation(self.execution, self.context, info.id)
+        self.ctx = DurableContext(self.execution)
+        self.execution.container = worker._dependencies.container(self.ctx)  # noqa: SLF001 - one unit
+
+    async def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run the function, with its retries, and encode what it returns."""
+        task = asyncio.current_task()
+        assert task is not None
+        execution = self.execution
+        bind(task, self.activation.scope)
+        decoded = tuple(execution.decode(value) for value in args)
+        named = {key: execution.decode(value) for key, value in kwargs.items()}
+        if self.entry.name == SOURCE_FUNCTION:
+            self.source = str(named.get("source", ""))
+
+        async def once(number: int) -> Any:
+            if number > 1:
+                self._begin_attempt(task, number)
+            return await call_function(
+                self.entry.function, (self.ctx, *decoded), named, is_async=self.entry.shape.is_async
+            )
+
+        if self.entry.retry is None:
+            value = await once(1)
+        else:
+            value = await run_attempts(
+                execution, self.context, self.entry.name, self.entry.retry, once
+            )
+        return execution.encode(value, f"{self.entry.name}, execution {self.id}")
+
+    def _begin_attempt(self, task: asyncio.Task[Any], number: int) -> None:
+        """Give an attempt an id space of its own: its steps are made anew."""
+        self.execution.attempt = number
+        self.activation.begin_again(attempt_id(self.id, number))
+        bind(task, self.activation.scope)
+
+    async def conclude(self, supervisor: Supervisor[Any], task: asyncio.Task[Any] | None) -> Any:
+        """Turn how the body ended into what the SDK is to do with the task."""
+        execution = self.execution
+        if supervisor.reason is StopReason.CLOSING:
+            raise PlatformError([HandBack("the process is closing")])
+        if supervisor.reason is not None:
+            raise Abandoned(supervisor.reason.value)
+        if execution.diverged is not None:
+            self.worker.fail_locally(self.id, execution.diverged)
+            raise Abandoned("diverged") from execution.diverged
+        assert task is not None
+        error = _exception_of(task)
+        if execution.store_failure is not None:
+            self._store_failed(execution.store_failure, error)
+        if error is None:
+            await self.context.settle_leftovers(cancel_steps=False)
+            if execution.store_failure is not None:
+                self._store_failed(execution.store_failure, None)
+            return task.result()
+        self._annotate(error)
+        raise Carrier(error, execution.namespace) from error
+
+    def _store_failed(self, cause: ResonateError, error: BaseException | None) -> None:
+        if isinstance(cause, ServerError) and cause.code in {404, 409}:
+            # The lease is another process's now: its result is the one that counts.
+            raise Abandoned("lease lost") from error
+        told = EngineUnavailableError(
+            f"the store or engine stopped answering while {self.id!r} ran: {cause}. Steps that are "
+            "done stay done; start it again under the same id when the cause is mended"
+        )
+        told.__cause__ = cause
+        self.worker.fail_locally(self.id, told)
+        raise PlatformError([cause]) from error
+
+    def _annotate(self, error: BaseException) -> None:
+        stood = stood_note(error)
+        present = set(getattr(error, "__notes__", ()))
+        for note in (f"Execution ID: {self.id}", stood):
+            if note and note not in present:
+                error.add_note(note)
+
+    async def note_stop(self, reason: StopReason, supervisor: Supervisor[Any]) -> None:
+        """Record why and where a timed-out or cancelled execution was stopped."""
+        if reason not in {StopReason.TIMEOUT, StopReason.CANCELLED}:
+            return
+        notes = [f"Execution ID: {self.id}"]
+        if reason is StopReason.TIMEOUT:
+            record = await self._own_record()
+            created = record.created_at if record is not None else self.started_at_ms
+            limit_s = (self.timeout_at_ms - created) / 1000
+            notes.insert(0, f"timed out: the limit of {limit_s:g} s had passed")
+        else:
+            notes.insert(0, "cancelled while it ran")
+        if self.source:
+            notes.append(excerpt(self.source))
+        if supervisor.stood:
+            notes.append(supervisor.stood)
+        if self.execution.attempt > 1:
+            notes.append(f"attempt {self.execution.attempt}, {self.execution.attempt - 1} retried")
+        try:
+            await self._keep_notes(notes)
+        except ResonateError as error:
+            logger.warning("the notes of %s could not be recorded: %s", self.id, error)
+
+    async def _own_record(self) -> PromiseRecord | None:
+        try:
+            return await self.worker.engine.promises.get(self.id)
+        except ResonateError:
+            return None
+
+    async def _keep_notes(self, notes: list[str]) -> None:
+        promise_id = notes_id(self.id)
+        info = self.context.info
+        await self.worker.engine.promises.create(
+            promise_id,
+            # A timer whose deadline is past is born resolved: one request, and final.
+            self.worker.clock() - 1,
+            Value(data={"kind": "notes", "step": "notes", "args": "", "notes": notes}),
+            {
+                "resonate:scope": "global",
+                "resonate:branch": promise_id,
+                "resonate:parent": info.id,
+                "resonate:origin": info.origin_id,
+                "resonate:timer": "true",
+            },
+        )
+
+    async def close(self) -> None:
+        """End it here: refuse its context, drop its leftovers, close its dependencies."""
+        self.activation.closed = True
+        self.execution.closed = True
+        await self.context.settle_leftovers(cancel_steps=True)
+        await self.execution.effects.drain()
+        try:
+            await self.execution.container.aclose()
+        except Exception:
+            logger.exception("closing the dependencies of %s failed", self.id)
+
+
+def _effects_of(context: Context) -> Any:
+    return context._state.effects  # noqa: SLF001 - wrapped here, see durable.engine
+
+
+def _exception_of(task: asyncio.Task[Any]) -> BaseException | None:
+    if task.cancelled():
+        return asyncio.CancelledError("the code cancelled itself")
+    return task.exception()
