@@ -495,21 +495,14 @@ class SqliteConnection:
         self._deliver()
 
     async def _sweep_all(self) -> None:
-        while await self._patiently(self._sweep):  # noqa: ASYNC110  # a yield between batches
-            await asyncio.sleep(0)
-
-    def _sweep(self) -> bool:
-        """Apply one batch of what is due; whether there is more."""
-
-        def due(tx: Transaction) -> int | None:
-            return sweep.next_due(tx)
-
-        self._next_due = self._within(due, write=False)
+        """Apply one pass of what is due, batch by batch."""
+        self._next_due = self._within(sweep.next_due, write=False)
         if self._next_due is None or self._next_due > self._clock():
-            return False
-        self._within(sweep.sweep)
-        self._next_due = self._within(due, write=False)
-        return self._next_due is not None and self._next_due <= self._clock()
+            return
+        for step in sweep.PASS:
+            while await self._patiently(self._within, step):  # noqa: ASYNC110  # a yield between batches
+                await asyncio.sleep(0)
+        self._next_due = self._within(sweep.next_due, write=False)
 
     async def _take_over(self) -> None:
         """Release what members that are no longer alive were holding."""

@@ -14,19 +14,10 @@ from store.records import ACQUIRED, PENDING, timeout_state
 from store.settlement import resend_at, settle
 from store.transaction import Transaction
 
-__all__ = ["BATCH", "hand_back", "next_due", "release_member", "sweep"]
+__all__ = ["BATCH", "PASS", "hand_back", "next_due", "release_member"]
 
 #: Rows applied in one transaction: some 5 ms of work, a pause nobody notices.
 BATCH: Final = 200
-
-
-def sweep(tx: Transaction) -> bool:
-    """Apply a batch of what is due, in the protocol's order.
-
-    Returns:
-        Whether more may be due at the same time.
-    """
-    return _settle_expired(tx) or _requeue_tasks(tx) or _fire_schedules(tx)
 
 
 def _settle_expired(tx: Transaction) -> bool:
@@ -66,6 +57,12 @@ def _fire_schedules(tx: Transaction) -> bool:
             return False
         schedule_ops.fire(tx, row)
     return True
+
+
+#: One pass over what is due, in the protocol's order: each step applies a batch and
+#: tells whether there is more of it. What a pass itself makes due (a missed run whose
+#: promise has expired, too) is left to the next one, so its execute is still sent.
+PASS: Final = (_settle_expired, _requeue_tasks, _fire_schedules)
 
 
 def next_due(tx: Transaction) -> int | None:
