@@ -312,12 +312,11 @@ class DurableContext:
         return scope, activation
 
     def _mint(self, scope: Scope, activation: Activation, meta: StepMeta) -> str:
-        step_id = (
-            scope.next_id() if self._options.key is None else scope.keyed_id(self._options.key)
-        )
-        if self._options.key is not None and not activation.claim_key(self._options.key):
-            msg = f"the key {self._options.key!r} already names another step here: keys must be unique"
+        key = self._options.key
+        if key is not None and not activation.claim_key(key):
+            msg = f"the key {key!r} already names another step here: keys must be unique"
             raise InvalidArgumentError(msg)
+        step_id = scope.next_id() if key is None else scope.keyed_id(key)
         self._execution.effects.announce(step_id, meta)
         return step_id
 

@@ -23,7 +23,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-from resonate import Resonate
+from resonate.resonate import Resonate
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.effects import Effects

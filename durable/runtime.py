@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 import msgspec
-from resonate import Resonate
+from resonate.resonate import Resonate
 from resonate.codec import Encryptor
 from resonate.error import ServerError
 from resonate.observability import BackgroundTaskFailed, logging_observer

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from resonate import Resonate
+from resonate.resonate import Resonate
 from resonate.context import Context
 from resonate.error import PlatformError, ResonateError, ServerError
 from resonate.timing import Clock, Sleeper
