@@ -224,10 +224,8 @@ class Guard:
         self.lock: threading.Lock | None = None
 
     def owns(self, frame: FrameType) -> bool:
-        """Whether the frame's code was written in this session."""
-        return frame.f_code.co_filename.startswith(self.prefix) or (
-            frame.f_globals is self.namespace
-        )
+        """Whether the frame runs in the session's namespace: its cells, and what they exec."""
+        return frame.f_globals is self.namespace
 
     def is_root(self, frame: FrameType) -> bool:
         """Whether the frame is the cell's own, rather than one of a task or a callback."""
@@ -272,7 +270,8 @@ def cell_stack(frame: FrameType | None, guard: Guard) -> list[FrameType]:
         frame = frame.f_back
     if not stack or not guard.owns(stack[-1]):
         return []
-    return stack
+    # A host may have lent its own globals as the namespace: the entry must be a cell's code.
+    return stack if stack[-1].f_code.co_filename.startswith(guard.prefix) else []
 
 
 def _is_protected(frame: FrameType, guard: Guard) -> bool:

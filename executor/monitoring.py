@@ -1,0 +1,257 @@
+"""What running code teaches: which calls held the event loop, and what to do the next time.
+
+Static analysis cannot know every function. While a cell runs on the event loop, the calls in its
+own code are timed: ``sys.monitoring`` events on the cell's code objects, functions included. A
+call costs 0.2 to 0.5 microseconds more, and hot loops are soon left alone. One that holds the
+loop for long becomes a
+:class:`Stall`: a note for the user, and a lesson for the next run of the same source.
+"""
+
+import contextvars
+import linecache
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from types import CodeType
+from typing import Any, Final, NamedTuple
+
+from executor.instrumentation import add_events, nested_codes, register, remove_events, tool_id
+
+__all__ = ["STALL_THRESHOLD_S", "Experience", "LoopWatch", "Stall", "experience", "observe"]
+
+STALL_THRESHOLD_S: Final = 0.1
+"""A loop held for longer has stalled; asyncio's own ``slow_callback_duration`` is the same."""
+
+_MAX_STALLS = 8  # noted for one run: the first ones; a loop of slow calls makes no longer list
+_MAX_TIMED_CALLS = 50_000  # then the code is left alone: at 0.4 us a call this is 20 ms in all
+_MAX_SOURCES = 512
+_MAX_SOURCE_CHARS = 64 * 1024
+_EVENTS = sys.monitoring.events
+_LOCAL_EVENTS: Final = _EVENTS.CALL | _EVENTS.PY_YIELD | _EVENTS.PY_RESUME
+
+
+class Stall(NamedTuple):
+    """A time in which a cell held the event loop.
+
+    Attributes:
+        filename: Of the cell, as in tracebacks.
+        line: From 1, of the call; of the cell's first line where no call is to blame.
+        call: What was called, or None where the time went into Python code of the cell.
+        elapsed_s: How long nothing else ran.
+    """
+
+    filename: str
+    line: int
+    call: str | None
+    elapsed_s: float
+
+    def __str__(self) -> str:
+        text = linecache.getline(self.filename, self.line).strip()
+        where = f"{self.filename}, line {self.line}" + (f": {text}" if text else "")
+        what = f"a call of {self.call}" if self.call else "running Python code"
+        return f"The event loop stood still for {self.elapsed_s:.3f} s in {what} at {where}"
+
+
+class LoopWatch:
+    """The timing of one run of a cell on the event loop.
+
+    A span of time opens at a call or when the cell is resumed, and closes at the call's return,
+    at the next call, or when the cell awaits: what happens while it is suspended is not its doing.
+
+    Args:
+        threshold_s: Shorter spans are forgotten.
+        clock: Seconds, of high resolution.
+    """
+
+    __slots__ = (
+        "_clock", "_threshold_s", "code", "function", "offset", "opened_s", "quick_calls", "stalls",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        threshold_s: float = STALL_THRESHOLD_S,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._threshold_s = threshold_s
+        self._clock = clock
+        self.opened_s = 0.0
+        self.code: CodeType | None = None
+        self.offset = 0
+        self.function: Any = None
+        self.quick_calls = 0
+        self.stalls: list[Stall] = []
+
+    def enter(self, code: CodeType, offset: int, function: Any) -> bool:
+        """A call begins, or the cell is resumed (``function`` is None then).
+
+        Returns:
+            Whether this run has made so many calls that timing each of them costs too much.
+        """
+        now_s = self._clock()
+        if self.code is not None and now_s - self.opened_s >= self._threshold_s:
+            self._note(now_s)
+        self.code = code
+        self.offset = offset
+        self.function = function
+        self.opened_s = now_s
+        self.quick_calls += 1
+        return self.quick_calls > _MAX_TIMED_CALLS
+
+    def leave(self) -> None:
+        """The call has returned, or the cell awaits or has ended."""
+        if self.code is not None:
+            now_s = self._clock()
+            if now_s - self.opened_s >= self._threshold_s:
+                self._note(now_s)
+            self.code = self.function = None
+
+    def _note(self, now_s: float) -> None:
+        code, function = self.code, self.function
+        if code is None or len(self.stalls) >= _MAX_STALLS:
+            return
+        call = None if function is None else _name_of(function)
+        self.stalls.append(
+            Stall(code.co_filename, _line_at(code, self.offset), call, now_s - self.opened_s)
+        )
+
+
+current_watch: contextvars.ContextVar[LoopWatch | None] = contextvars.ContextVar(
+    "sostenuto_loop_watch", default=None
+)
+"""The run whose code is executing: set for a cell, inherited by the tasks that it starts."""
+
+
+def observe(codes: Iterable[CodeType]) -> bool:
+    """Time the calls in these code objects whenever they run under a watch.
+
+    Args:
+        codes: The parts of a compiled cell; functions defined in them are included.
+
+    Returns:
+        Whether they can be observed; not where other tools hold every monitoring id.
+    """
+    if tool_id() is None:
+        return False
+    _register_callbacks()
+    for outer in codes:
+        for code in nested_codes(outer):
+            add_events(code, _LOCAL_EVENTS)
+    return True
+
+
+_registered: list[bool] = []
+
+
+def _register_callbacks() -> None:
+    if not _registered:
+        _registered.append(True)
+        register(_EVENTS.CALL, _on_call)
+        register(_EVENTS.C_RETURN, _on_return)
+        register(_EVENTS.C_RAISE, _on_return)
+        register(_EVENTS.PY_YIELD, _on_yield)
+        register(_EVENTS.PY_RESUME, _on_resume)
+
+
+def _on_call(code: CodeType, offset: int, function: Any, _argument: object) -> None:
+    watch = current_watch.get()
+    if watch is not None and watch.enter(code, offset, function):
+        # A hot loop: what it calls is quick, or the count would not have come so far.
+        watch.leave()
+        remove_events(code, _LOCAL_EVENTS)
+
+
+def _on_return(_code: CodeType, _offset: int, _function: object, _argument: object) -> None:
+    watch = current_watch.get()
+    if watch is not None:
+        watch.leave()
+
+
+def _on_yield(_code: CodeType, _offset: int, _value: object) -> None:
+    watch = current_watch.get()
+    if watch is not None:
+        watch.leave()
+
+
+def _on_resume(code: CodeType, offset: int) -> None:
+    watch = current_watch.get()
+    if watch is not None:
+        watch.enter(code, offset, None)
+
+
+def _line_at(code: CodeType, offset: int) -> int:
+    for start, end, line in code.co_lines():
+        if start <= offset < end and line is not None:
+            return line
+    return code.co_firstlineno
+
+
+def _name_of(function: Any) -> str:
+    """A readable name, from what the type says: an object's own attributes may be hostile."""
+    kind = type(function)
+    owner = function if kind.__module__ == "builtins" or isinstance(function, type) else kind
+    try:
+        name = getattr(owner, "__qualname__", None)
+        module = getattr(owner, "__module__", None)
+        if module is None:
+            module = getattr(getattr(owner, "__objclass__", None), "__module__", None)
+    except Exception:  # noqa: BLE001 - a metaclass may do anything
+        return kind.__name__
+    if type(name) is not str:
+        return kind.__name__
+    if type(module) is str and module not in ("builtins", "__main__"):
+        return f"{module}.{name}"
+    return name
+
+
+class Experience:
+    """Which sources held the loop, and where: bounded, shared by the executors of a process.
+
+    Args:
+        max_sources: The least recently used source is forgotten beyond this number.
+    """
+
+    def __init__(self, max_sources: int = _MAX_SOURCES) -> None:
+        self._max_sources = max_sources
+        self._lock = threading.Lock()
+        self._stalls: OrderedDict[str, tuple[Stall, ...]] = OrderedDict()
+        self._bound: OrderedDict[str, None] = OrderedDict()
+
+    def learn(self, source: str, stalls: Iterable[Stall]) -> None:
+        """Remember where a run of the source held the loop; nothing where it did not."""
+        remembered = tuple(stalls)
+        if not remembered or len(source) > _MAX_SOURCE_CHARS:
+            return
+        with self._lock:
+            self._stalls[source] = remembered
+            self._stalls.move_to_end(source)
+            while len(self._stalls) > self._max_sources:
+                self._stalls.popitem(last=False)
+
+    def recall(self, source: str) -> tuple[Stall, ...]:
+        """What earlier runs of the source taught; empty for one that needs the loop."""
+        if not self._stalls:
+            return ()
+        with self._lock:
+            if source not in self._stalls or source in self._bound:
+                return ()
+            self._stalls.move_to_end(source)
+            return self._stalls[source]
+
+    def bind_to_loop(self, source: str) -> None:
+        """The source failed away from the loop: it is never routed elsewhere again."""
+        with self._lock:
+            self._bound[source] = None
+            while len(self._bound) > self._max_sources:
+                self._bound.popitem(last=False)
+
+    def forget(self) -> None:
+        """Start anew."""
+        with self._lock:
+            self._stalls.clear()
+            self._bound.clear()
+
+
+experience = Experience()
+"""What the process has learnt. Source text alone is the key, as it is for compiled code."""
