@@ -8,6 +8,7 @@ other's singletons.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -136,7 +137,9 @@ class Shelf:
             _end(build, error)
             raise
         finally:
-            _current.reset(token)
+            # A coroutine closed by the collector unwinds in another context.
+            with contextlib.suppress(ValueError):
+                _current.reset(token)
         with self._lock:
             del self.building[name]
             if not self.closed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import copy
 import functools
 import gc
 import threading
@@ -512,6 +514,18 @@ async def test_a_cancelled_construction_is_taken_over_by_who_waits_for_it(deps):
     assert len(started) == 2
 
 
+def test_a_construction_abandoned_with_its_loop_can_be_started_again(deps):
+    async def make():
+        await asyncio.sleep(0)
+        return "made"
+
+    deps.set_dependency("make", make, singleton=True)
+    abandoned = deps.aget("make")
+    abandoned.send(None)
+    contextvars.Context().run(abandoned.close)
+    assert asyncio.run(asyncio.wait_for(deps.aget("make"), 5)) == "made"
+
+
 async def test_a_factorys_exception_keeps_its_type_and_says_which_dependency(deps):
     def make():
         raise OSError("no route")
@@ -854,6 +868,16 @@ async def test_the_factory_uses_the_container_opened_for_its_context(deps):
     async with deps.container(ctx) as container:
         assert deps.get("thing")(ctx) is container.get("thing")
     assert log == ["resource"]
+
+
+async def test_a_function_written_for_the_plain_sdk_works_with_our_context_and_its_copies(deps):
+    deps.set_dependency("thing", lambda ctx: object(), singleton=False)
+    ctx = opened(deps)
+    async with ctx.container:
+        found = ctx.get_dependency(Dependencies)
+        assert found is deps
+        assert found.get("thing")(ctx) is ctx.get_dependency("thing")
+        assert found.get("thing")(copy.copy(ctx)) is ctx.get_dependency("thing")
 
 
 def test_an_instance_made_outside_any_task_is_closed_with_the_application(deps):
