@@ -53,5 +53,9 @@ def _fire(state: State, now_ms: int, schedule: Schedule) -> None:
             "param": schedule.promise_param,
         }
         promises.put(state, run_at, spec, scheduled=True)
+        waiting = state.outbox.get(("execute", id_))
+        if waiting is not None and spec["timeout_at"] <= now_ms:
+            # Already past its deadline: the next sweep drops the message, delivered or not.
+            state.outbox["execute", id_] = waiting._replace(optional=True)
         schedule.last_run_at = run_at
         schedule.next_run_at = next_run_ms(schedule.cron, run_at)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from model import comparison
 from protocol_asked import HOUR_MS
-from protocol_subjects import START_MS
+from protocol_subjects import START_MS, StoreSubject
 
 pytestmark = pytest.mark.unit
 
@@ -28,7 +30,6 @@ async def test_data_that_is_no_object_is_a_bad_request(subject, data):
         {"id": ""},
         {"id": "a\0b"},
         {"id": 3},
-        {"id": "a\ud800"},
         {"timeoutAt": None},
         {"timeoutAt": -1},
         {"timeoutAt": "1"},
@@ -43,6 +44,32 @@ async def test_data_that_is_no_object_is_a_bad_request(subject, data):
 async def test_a_malformed_promise_is_a_bad_request(subject, spec):
     data = {"id": "a:1.1", "timeoutAt": START_MS + HOUR_MS, **spec}
     assert await subject.status("promise.create", **data) == 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"kind": "promise.get"}',
+        '{"kind": "promise.get", "data": {"id": "a"}}',
+        '{"kind": 3, "head": {"corrId": "c", "version": "2026-04-01"}, "data": {}}',
+        '{"kind": "promise.get", "head": {"corrId": "c", "version": "1999-01-01"}, "data": {}}',
+        (
+            '{"kind": "promise.get", "head": {"corrId": "c", "version": "2026-04-01"},'
+            ' "data": {"id": "lone surrogate \\ud800"}}'
+        ),
+    ],
+)
+async def test_a_request_that_is_no_envelope_is_answered_with_a_refusal(tmp_path, text):
+    store = StoreSubject(tmp_path / "raw.db")
+    await store.open()
+    reply = json.loads(await store.connections[0].send(text))
+    await store.close()
+    assert reply["head"]["status"] == 400
+    assert isinstance(reply["data"], str)
 
 
 async def test_a_promise_without_timeout_is_a_bad_request(subject):
