@@ -227,6 +227,13 @@ class Guard:
         """Whether the frame runs in the session's namespace: its cells, and what they exec."""
         return frame.f_globals is self.namespace
 
+    def enters(self, frame: FrameType) -> bool:
+        """Whether the frame can be the lowest of a cell's stack.
+
+        A host may have lent its own globals as the namespace, so the code must be a cell's.
+        """
+        return self.owns(frame) and frame.f_code.co_filename.startswith(self.prefix)
+
     def is_root(self, frame: FrameType) -> bool:
         """Whether the frame is the cell's own, rather than one of a task or a callback."""
         return frame.f_globals is self.namespace and any(
@@ -268,10 +275,11 @@ def cell_stack(frame: FrameType | None, guard: Guard) -> list[FrameType]:
     while frame is not None and not _is_protected(frame, guard):
         stack.append(frame)
         frame = frame.f_back
-    if not stack or not guard.owns(stack[-1]):
-        return []
-    # A host may have lent its own globals as the namespace: the entry must be a cell's code.
-    return stack if stack[-1].f_code.co_filename.startswith(guard.prefix) else []
+    if guard.dedicated:
+        # What stands below the cell on a thread of its own is only the way into it.
+        while stack and not guard.enters(stack[-1]):
+            stack.pop()
+    return stack if stack and guard.enters(stack[-1]) else []
 
 
 def _is_protected(frame: FrameType, guard: Guard) -> bool:

@@ -3,8 +3,8 @@
 Static analysis cannot know every function. While a cell runs on the event loop, the calls in its
 own code are timed: ``sys.monitoring`` events on the cell's code objects, functions included. A
 call costs 0.2 to 0.5 microseconds more, and hot loops are soon left alone. One that holds the
-loop for long becomes a
-:class:`Stall`: a note for the user, and a lesson for the next run of the same source.
+loop for long becomes a :class:`Stall`: a note for the user, and a lesson for the next run of the
+same source.
 """
 
 import contextvars
@@ -190,7 +190,7 @@ def _line_at(code: CodeType, offset: int) -> int:
 def _name_of(function: Any) -> str:
     """A readable name, from what the type says: an object's own attributes may be hostile."""
     kind = type(function)
-    owner = function if kind.__module__ == "builtins" or isinstance(function, type) else kind
+    owner = function if kind.__module__ == "builtins" or issubclass(kind, type) else kind
     try:
         name = getattr(owner, "__qualname__", None)
         module = getattr(owner, "__module__", None)

@@ -178,7 +178,8 @@ class ThreadedExecutor:
 
         Raises:
             InterruptError: The guard was pressed and the call ended by that, or was abandoned.
-            BaseException: Whatever the call raised.
+            BaseException: Whatever the call raised. A coroutine cannot raise StopIteration: a call
+                that may do so returns its outcome instead.
         """
         loop = asyncio.get_running_loop()
         worker = self._worker
