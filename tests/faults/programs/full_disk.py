@@ -16,7 +16,7 @@ from pathlib import Path
 from peer import DAY_MS, Peer, now_ms, say
 from resonate_base import ConnectorError
 
-BALLAST_BYTES = 1_000_000
+BALLAST_BYTES = 12_000_000
 LIMIT_BYTES = 600_000
 PAYLOAD = "x" * 20_000
 
