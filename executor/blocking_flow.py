@@ -1,0 +1,639 @@
+"""Reads a syntax tree in the order it would run, keeping track of what names are.
+
+One pass: expressions are evaluated to the values of
+:mod:`executor.blocking_values`, statements bind names, branches meet again,
+and functions are followed when they are called - not where they are defined.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from executor.blocking_scopes import Names
+from executor.blocking_source import FunctionSources
+from executor.blocking_values import (
+    NEVER,
+    UNBOUND,
+    Args,
+    ClassDef,
+    Const,
+    Coroutine,
+    Function,
+    Instance,
+    Iterable,
+    Lazy,
+    LiveClass,
+    LiveFunction,
+    LiveInstance,
+    Mapping,
+    Native,
+    Object,
+    Property,
+    Ref,
+    Scope,
+    Sequence,
+    Static,
+    Value,
+    join,
+)
+
+__all__ = ["Expressions"]
+
+_DEEPEST_CALLS = 24  # followed calls inside one another; deeper ones are taken as unknown
+_MOST_STATEMENTS = 20_000  # in followed bodies, so that analysis ends on any program
+
+
+class Expressions(Names):
+    """Evaluates expressions; statements are read by the subclass."""
+
+    def __init__(self, *args: Any, sources: FunctionSources, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.sources = sources
+        self._following: list[tuple[object, ...]] = []
+        self._results: dict[tuple[object, ...], Value | None] = {}
+        self._kept: list[object] = []
+        self._generators: dict[int, bool] = {}
+        self.budget = _MOST_STATEMENTS
+        self.line_is_fixed = False
+
+    def value(self, node: ast.expr) -> Value | None:
+        """What an expression could be; blocking calls in it are noted on the way."""
+        evaluate = _EXPRESSIONS.get(type(node))
+        if evaluate is not None:
+            return evaluate(self, node)
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.value(child)
+        return None
+
+    def statements(self, body: list[ast.stmt]) -> bool:
+        """Run a block; whether it certainly ends early (return, raise, break, exit)."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    # ------------------------------------------------------------------- leaves
+
+    def _constant(self, node: ast.Constant) -> Value | None:
+        return Const(node.value)
+
+    def _name(self, node: ast.Name) -> Value | None:
+        return self.look_up(node.id)
+
+    def _attribute(self, node: ast.Attribute) -> Value | None:
+        owner = self.value(node.value)
+        if owner is None:
+            return None
+        if not self.line_is_fixed:
+            self.line = node.lineno
+        return self.attribute(owner, node.attr)
+
+    def _call(self, node: ast.Call) -> Value | None:
+        function = self.value(node.func)
+        positional: list[Value | None] = []
+        open_ended = False
+        for argument in node.args:
+            if isinstance(argument, ast.Starred):
+                given = self.value(argument.value)
+                if isinstance(given, Sequence) and given.complete:
+                    positional.extend(given.items)
+                else:
+                    item = self.iterate(given)
+                    open_ended = True
+                    positional.extend([item] if item is not None else [])
+            else:
+                positional.append(self.value(argument))
+        keywords: dict[str, Value | None] = {}
+        for keyword in node.keywords:
+            given = self.value(keyword.value)
+            if keyword.arg is not None:
+                keywords[keyword.arg] = given
+            elif isinstance(given, Mapping):
+                keywords.update({k: v for k, v in given.entries.items() if type(k) is str})
+            else:
+                open_ended = True
+        if function is None:
+            return None
+        if not self.line_is_fixed:
+            self.line = node.lineno
+        if isinstance(function, Ref) and function.path in _SCOPE_CALLS:
+            return self._scope_call(function.path, positional)
+        return self.call(function, Args(positional, keywords, open_ended=open_ended))
+
+    def _scope_call(self, path: str, positional: list[Value | None]) -> Value | None:
+        """``globals()``, ``locals()``, ``vars()`` and ``super()`` depend on where they stand."""
+        if path == "super":
+            return self._super()
+        if path == "vars" and positional:
+            return None
+        scope = self.scope if path != "globals" else self.module_of(self.scope)
+        return _Globals(scope)
+
+    def _super(self) -> Value | None:
+        scope: Scope | None = self.scope
+        while scope is not None and "__class__" not in scope.bound:
+            scope = scope.parent
+        if scope is None:
+            return None
+        cls, instance = scope.bound["__class__"], next(iter(self.scope.bound.values()), None)
+        if not isinstance(instance, Object | LiveInstance):
+            return None
+        view = Object(ClassDef("super", [], {}), instance.rule_instance)
+        bases = cls.bases if isinstance(cls, ClassDef) else []
+        if isinstance(cls, LiveClass):
+            bases = [LiveClass(base) for base in cls.cls.__mro__[1:-1]]
+        for base in reversed(bases):
+            if isinstance(base, ClassDef | LiveClass):
+                return _Super(base, instance)
+        return view
+
+    # ---------------------------------------------------------------- operators
+
+    def _bin_op(self, node: ast.BinOp) -> Value | None:
+        left = self._left_operand(node)
+        right = self.value(node.right)
+        return self.operator(node.op, left, right)
+
+    def _left_operand(self, node: ast.BinOp) -> Value | None:
+        """The left side, unrolled: long sums nest deeper than Python's stack."""
+        spine = []
+        left = node.left
+        while isinstance(left, ast.BinOp):
+            spine.append(left)
+            left = left.left
+        value = self.value(left)
+        for inner in reversed(spine):
+            value = self.operator(inner.op, value, self.value(inner.right))
+        return value
+
+    def operator(self, op: ast.operator, left: Value | None, right: Value | None) -> Value | None:
+        """A binary operator: ``/`` joins paths, ``+`` and ``|`` join containers."""
+        if isinstance(op, ast.Div):
+            for side in (left, right):
+                if isinstance(side, Instance) and "joinpath" in side.rule.methods:
+                    return Instance(side.rule)
+        if isinstance(op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
+            return Sequence(left.items + right.items)
+        if isinstance(op, ast.BitOr) and isinstance(left, Mapping) and isinstance(right, Mapping):
+            return Mapping(left.entries | right.entries)
+        if isinstance(op, ast.Mult) and isinstance(left, Sequence):
+            return Sequence(left.items, complete=False)
+        name = _OPERATORS.get(type(op))
+        if name is not None and isinstance(left, Object | LiveInstance):
+            result = self.call_dunder(left, f"__{name}__", Args([right]))
+            if result is None and isinstance(left.rule_instance, Instance):
+                return self.operator(op, left.rule_instance, right)
+            return result
+        if name is not None and isinstance(right, Object | LiveInstance):
+            return self.call_dunder(right, f"__r{name}__", Args([left]))
+        return None
+
+    def _bool_op(self, node: ast.BoolOp) -> Value | None:
+        result: Value | None = None
+        is_and = isinstance(node.op, ast.And)
+        for index, operand in enumerate(node.values):
+            value = self.value(operand)
+            truth = self.truth(value)
+            if truth is (not is_and):  # the rest is never evaluated
+                return value if index == 0 else join(result, value)
+            if truth is None or index == len(node.values) - 1:
+                result = value if result is None else join(result, value)
+        return result
+
+    def _unary_op(self, node: ast.UnaryOp) -> Value | None:
+        value = self.value(node.operand)
+        if isinstance(node.op, ast.Not):
+            truth = self.truth(value)
+            return None if truth is None else Const(not truth)
+        if isinstance(node.op, ast.USub) and isinstance(value, Const):
+            if type(value.value) in (int, float):
+                return Const(-value.value)
+        return None
+
+    def truth(self, value: Value | None) -> bool | None:
+        """Whether a value is certainly true or false; None where it may be either."""
+        if isinstance(value, Const):
+            return bool(value.value)
+        if isinstance(value, Ref) and value.path == "typing.TYPE_CHECKING":
+            return False
+        if isinstance(value, Object | LiveInstance):
+            self.call_dunder(value, "__bool__")
+        return None
+
+    def _compare(self, node: ast.Compare) -> Value | None:
+        left = self.value(node.left)
+        for op, comparator in zip(node.ops, node.comparators, strict=True):
+            right = self.value(comparator)
+            if isinstance(op, ast.In | ast.NotIn):
+                if isinstance(right, Object | LiveInstance):
+                    self.call_dunder(right, "__contains__", Args([left]))
+                elif not isinstance(right, Sequence | Mapping):
+                    self.iterate(right)
+            elif isinstance(left, Object | LiveInstance):
+                self.call_dunder(left, _COMPARISONS.get(type(op), "__eq__"), Args([right]))
+            left = right
+        return None
+
+    def _if_exp(self, node: ast.IfExp) -> Value | None:
+        truth = self.truth(self.value(node.test))
+        if truth is not None:
+            return self.value(node.body if truth else node.orelse)
+        return join(self.value(node.body), self.value(node.orelse))
+
+    def _named_expr(self, node: ast.NamedExpr) -> Value | None:
+        value = self.value(node.value)
+        scope = self.scope
+        while scope.returned is _COMPREHENSION and scope.parent is not None:
+            scope = scope.parent
+        here, self.scope = self.scope, scope
+        self.bind(node.target.id, value)
+        self.scope = here
+        return value
+
+    # --------------------------------------------------------------- containers
+
+    def _sequence(self, node: ast.List | ast.Tuple | ast.Set) -> Value | None:
+        items: list[Value | None] = []
+        complete = True
+        for element in node.elts:
+            if isinstance(element, ast.Starred):
+                given = self.value(element.value)
+                if isinstance(given, Sequence):
+                    items.extend(given.items)
+                else:
+                    items.append(self.iterate(given))
+                    complete = False
+            else:
+                items.append(self.value(element))
+        return Sequence(items, complete=complete)
+
+    def _dict(self, node: ast.Dict) -> Value | None:
+        result = Mapping({})
+        for key, item in zip(node.keys, node.values, strict=True):
+            known = None if key is None else self.value(key)
+            value = self.value(item)
+            if key is None:
+                if isinstance(value, Mapping):
+                    result.entries.update(value.entries)
+            elif isinstance(known, Const) and type(known.value) in (str, int, bool):
+                result.entries[known.value] = value
+            else:
+                result.others = value if result.others is None else join(result.others, value)
+        return result
+
+    def _subscript(self, node: ast.Subscript) -> Value | None:
+        owner = self.value(node.value)
+        key = self.value(node.slice)
+        if isinstance(owner, _Globals):
+            return owner.read(self, key)
+        return self.subscript(owner, key)
+
+    def _starred(self, node: ast.Starred) -> Value | None:
+        return self.iterate(self.value(node.value))
+
+    def _joined_str(self, node: ast.JoinedStr) -> Value | None:
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                value = self.value(part.value)
+                if isinstance(value, Object | LiveInstance):
+                    self.call_dunder(value, "__str__")
+        return None
+
+    # ----------------------------------------------------------- comprehensions
+
+    def _comprehension(self, node: Any) -> Value | None:
+        return Iterable(self._run_comprehension(node))
+
+    def _generator_expression(self, node: ast.GeneratorExp) -> Value | None:
+        first = self.value(node.generators[0].iter)
+        scope = self.scope
+
+        def run() -> Value | None:
+            here, self.scope = self.scope, scope
+            try:
+                return self._run_comprehension(node, first=(first,))
+            finally:
+                self.scope = here
+
+        return Lazy(run)
+
+    def _run_comprehension(
+        self, node: Any, first: tuple[Value | None] | None = None
+    ) -> Value | None:
+        here = self.scope
+        inner = Scope(here)
+        inner.returned = _COMPREHENSION
+        try:
+            for index, generator in enumerate(node.generators):
+                if index:
+                    self.scope = inner
+                    source = self.value(generator.iter)
+                else:
+                    source = self.value(generator.iter) if first is None else first[0]
+                self.scope = inner
+                if isinstance(source, Sequence) and source.complete and not source.items:
+                    return None
+                self.assign(generator.target, self.iterate(source))
+                for condition in generator.ifs:
+                    if self.truth(self.value(condition)) is False:
+                        return None
+            if isinstance(node, ast.DictComp):
+                self.value(node.key)
+                return self.value(node.value)
+            return self.value(node.elt)
+        finally:
+            self.scope = here
+
+    def assign(self, target: ast.expr, value: Value | None) -> None:
+        """Assign to a name, attribute, item or to several at once."""
+        if isinstance(target, ast.Name):
+            self.bind(target.id, value)
+        elif isinstance(target, ast.Tuple | ast.List):
+            self._unpack(target.elts, value)
+        elif isinstance(target, ast.Starred):
+            self.assign(target.value, Iterable(value))
+        elif isinstance(target, ast.Attribute):
+            self._assign_attribute(self.value(target.value), target.attr, value)
+        elif isinstance(target, ast.Subscript):
+            self._assign_item(self.value(target.value), self.value(target.slice), value)
+
+    def _unpack(self, targets: list[ast.expr], value: Value | None) -> None:
+        starred = any(isinstance(target, ast.Starred) for target in targets)
+        if isinstance(value, Sequence) and not starred and len(value.items) == len(targets):
+            for target, item in zip(targets, value.items, strict=True):
+                self.assign(target, item)
+            return
+        item = self.iterate(value)
+        for target in targets:
+            self.assign(target, item)
+
+    def _assign_attribute(self, owner: Value | None, name: str, value: Value | None) -> None:
+        if isinstance(owner, Ref):
+            self.replaced[f"{owner.path}.{name}"] = value
+        elif isinstance(owner, Object | LiveInstance):
+            cls: Value = owner.cls if isinstance(owner, Object) else LiveClass(type(owner.instance))
+            member = self.class_member(cls, name)
+            if isinstance(member, Property) and member.setter is not None:
+                self.call(member.setter, Args([owner, value]))
+            else:
+                owner.attributes[name] = value
+        elif isinstance(owner, ClassDef):
+            owner.bound[name] = value
+
+    def _assign_item(self, owner: Value | None, key: Value | None, value: Value | None) -> None:
+        if isinstance(owner, Mapping):
+            if isinstance(key, Const) and type(key.value) in (str, int, bool):
+                owner.entries[key.value] = value
+            else:
+                owner.others = value if owner.others is None else join(owner.others, value)
+        elif isinstance(owner, Sequence):
+            owner.items.append(value)
+        elif isinstance(owner, _Globals):
+            if isinstance(key, Const) and type(key.value) is str:
+                owner.scope.bound[key.value] = value
+        elif isinstance(owner, Instance):
+            self.subscript(owner, key)
+        else:
+            self.call_dunder(owner, "__setitem__", Args([key, value]))
+
+    # ---------------------------------------------------------------- functions
+
+    def _lambda(self, node: ast.Lambda) -> Value | None:
+        return self.function(node)
+
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> Function:
+        """A function value; its defaults are evaluated here and now."""
+        defaults = [self.value(default) for default in node.args.defaults]
+        keyword_defaults = {
+            parameter.arg: self.value(default)
+            for parameter, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            if default is not None
+        }
+        return Function(node, self.scope, defaults, keyword_defaults)
+
+    def call_function(self, function: Function, args: Args) -> Value | None:
+        """Call a function of the cell; coroutines and generators run later."""
+        node = function.node
+        if isinstance(node, ast.AsyncFunctionDef):
+            return Coroutine(lambda: self._run_body(function, args))
+        if not isinstance(node, ast.Lambda) and self._is_generator(node):
+            return Lazy(lambda: self._run_body(function, args))
+        return self._run_body(function, args)
+
+    def _is_generator(self, node: ast.FunctionDef) -> bool:
+        known = self._generators.get(id(node))
+        if known is None:
+            known = self._generators[id(node)] = has_yield(node)
+            self._kept.append(node)
+        return known
+
+    def _run_body(self, function: Function, args: Args) -> Value | None:
+        key = self._call_key(function, args)
+        if key in self._results:
+            return self._results[key]
+        if (
+            len(self._following) >= _DEEPEST_CALLS
+            or self.budget <= 0
+            or key in self._following
+            or sum(entry[0] == id(function.node) for entry in self._following) > 2
+        ):
+            return None
+        scope = Scope(function.scope)
+        if function.owner is not None:
+            scope.parent = Scope(function.scope, {"__class__": function.owner}, is_class=False)
+        self.bind_arguments(function, args, scope)
+        here, self.scope = self.scope, scope
+        line, fixed = self.line, self.line_is_fixed
+        self._following.append(key)
+        try:
+            node = function.node
+            if isinstance(node, ast.Lambda):
+                scope.returned.append(self.value(node.body))
+            else:
+                self.budget -= len(node.body)
+                self.statements(node.body)
+        finally:
+            self._following.pop()
+            self.scope = here
+            self.line, self.line_is_fixed = line, fixed
+        results = scope.yielded or scope.returned
+        result: Value | None = None
+        for index, returned in enumerate(results):
+            result = returned if index == 0 else join(result, returned)
+        self._results[key] = result
+        self._kept.append((function, args))
+        return result
+
+    def _call_key(self, function: Function, args: Args) -> tuple[object, ...]:
+        keys: list[object] = [id(function.node), id(function.scope)]
+        keys.extend(map(_identity, args.positional))
+        keys.extend((name, _identity(value)) for name, value in args.keywords.items())
+        return tuple(keys)
+
+    def call_live(self, function: LiveFunction, args: Args) -> Value | None:
+        """Call a function of an earlier cell: from its source, else from its code."""
+        live = function.function
+        found = self.sources.find(live)
+        if found is None:
+            return self.run_code(live, args)
+        scope = self._live_scope(live)
+        if isinstance(found, ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef):
+            defaults = [self.live.read(value) for value in live.__defaults__ or ()]
+            keyword_defaults = {
+                name: self.live.read(value) for name, value in (live.__kwdefaults__ or {}).items()
+            }
+            followed = Function(found, scope, defaults, keyword_defaults)
+            fixed, self.line_is_fixed = self.line_is_fixed, True
+            try:
+                result = self.call_function(followed, args)
+            finally:
+                self.line_is_fixed = fixed
+            return result
+        return None
+
+    def _live_scope(self, live: Any) -> Scope:
+        """The scope a live function was defined in: its closure over its globals."""
+        key = ("scope", id(live))
+        kept = self._results.get(key)
+        if isinstance(kept, _KeptScope):
+            return kept.scope
+        module = self.module_of(self.scope)
+        while module.live is not None and module.live is not live.__globals__:
+            module = self.global_scope(live.__globals__)
+        bound: dict[str, Value | None] = {}
+        for name, cell in zip(live.__code__.co_freevars, live.__closure__ or (), strict=False):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # not bound yet
+                continue
+            bound[name] = (
+                LiveClass(content)
+                if name == "__class__" and type(content) is type
+                else self.live.read(content)
+            )
+        scope = Scope(module, bound) if bound else module
+        self._results[key] = _KeptScope(scope)
+        self._kept.append(live)
+        return scope
+
+    def global_scope(self, live_globals: Any) -> Scope:
+        """The module scope over a dictionary of globals."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def run_code(self, function: Any, args: Args) -> Value | None:
+        """Follow a function whose source is not at hand."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
+    def _yield(self, node: ast.Yield) -> Value | None:
+        self.scope.yielded.append(None if node.value is None else self.value(node.value))
+        return None
+
+    def _yield_from(self, node: ast.YieldFrom) -> Value | None:
+        self.scope.yielded.append(self.iterate(self.value(node.value)))
+        return None
+
+    def _await(self, node: ast.Await) -> Value | None:
+        return self.run_coroutine(self.value(node.value))
+
+
+class _Globals(Native):
+    """The result of ``globals()``: reading an item reads a name."""
+
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(lambda _: None)
+        self.scope = scope
+
+    def read(self, names: Names, key: Value | None) -> Value | None:
+        if not (isinstance(key, Const) and type(key.value) is str):
+            return None
+        here, names.scope = names.scope, self.scope
+        try:
+            return names.look_up(key.value)
+        finally:
+            names.scope = here
+
+
+class _Super(Object):
+    """``super()``: methods come from the base, attributes from the instance."""
+
+    __slots__ = ()
+
+    def __init__(self, base: ClassDef | LiveClass, instance: Object | LiveInstance) -> None:
+        super().__init__(base, instance.rule_instance)
+        self.attributes = instance.attributes
+
+
+class _KeptScope(Value):
+    __slots__ = ("scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+
+def has_yield(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function's own body yields, nested functions left out."""
+    pending: list[ast.AST] = list(node.body)
+    while pending:
+        current = pending.pop()
+        if isinstance(current, ast.Yield | ast.YieldFrom):
+            return True
+        if not isinstance(
+            current, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
+        ):
+            pending.extend(ast.iter_child_nodes(current))
+    return False
+
+
+def _identity(value: Value | None) -> object:
+    """What tells two arguments apart when a call is followed once for both."""
+    if value is None:
+        return None
+    if isinstance(value, Const) and type(value.value) in (str, int, bool, type(None)):
+        return (type(value.value).__name__, value.value)
+    if isinstance(value, Ref):
+        return value.path
+    if isinstance(value, Instance):
+        return (value.rule.path, value.never_waits, value.unbounded)
+    return id(value)
+
+
+_COMPREHENSION: list[Value | None] = []  # marks the scopes that ``:=`` passes through
+_SCOPE_CALLS = frozenset({"globals", "locals", "vars", "super"})
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.Mod: "mod",
+    ast.FloorDiv: "floordiv", ast.RShift: "rshift", ast.LShift: "lshift", ast.BitOr: "or",
+    ast.BitAnd: "and", ast.BitXor: "xor", ast.Pow: "pow", ast.MatMult: "matmul",
+}  # fmt: skip
+_COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Lt: "__lt__", ast.Gt: "__gt__", ast.LtE: "__le__", ast.GtE: "__ge__", ast.NotEq: "__ne__",
+}  # fmt: skip
+_EXPRESSIONS: dict[type[ast.expr], Callable[[Expressions, Any], Value | None]] = {
+    ast.Constant: Expressions._constant,
+    ast.Name: Expressions._name,
+    ast.Attribute: Expressions._attribute,
+    ast.Call: Expressions._call,
+    ast.BinOp: Expressions._bin_op,
+    ast.BoolOp: Expressions._bool_op,
+    ast.UnaryOp: Expressions._unary_op,
+    ast.Compare: Expressions._compare,
+    ast.IfExp: Expressions._if_exp,
+    ast.NamedExpr: Expressions._named_expr,
+    ast.List: Expressions._sequence,
+    ast.Tuple: Expressions._sequence,
+    ast.Set: Expressions._sequence,
+    ast.Dict: Expressions._dict,
+    ast.Subscript: Expressions._subscript,
+    ast.Starred: Expressions._starred,
+    ast.JoinedStr: Expressions._joined_str,
+    ast.ListComp: Expressions._comprehension,
+    ast.SetComp: Expressions._comprehension,
+    ast.DictComp: Expressions._comprehension,
+    ast.GeneratorExp: Expressions._generator_expression,
+    ast.Lambda: Expressions._lambda,
+    ast.Yield: Expressions._yield,
+    ast.YieldFrom: Expressions._yield_from,
+    ast.Await: Expressions._await,
+}
+_ = (UNBOUND, NEVER, Static)
