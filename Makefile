@@ -1,0 +1,89 @@
+# Two commands for a new machine, each doing its own set-up: `make demo` and `make test`.
+#
+# Needed beforehand: make, and any Python >= 3.8 with venv or pip. uv is taken from PATH or
+# installed into .tools/; CPython comes from this machine if the version of .python-version is
+# installed (also by pyenv), and is downloaded by uv otherwise. Nothing outside this directory is
+# changed but uv's cache. Once set up, no target needs the network.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# An activated environment, or one's own module path, must not leak into what is built and tested.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
+
+BIN := .venv/bin
+PYTHON := $(BIN)/python
+OLDEST := 3.12
+
+DEMO_DB ?= .tools/demo.db
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+SYNC_ARGS ?= --extra dev
+
+.PHONY: help setup demo test lint format types imports test-unit test-oldest test-fast test-slow \
+	check-wheel wheel bench clean
+
+help:  ## what each target does
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# `uv sync` answers in a fraction of a second, and offline, when there is nothing to do; asking it
+# every time also repairs an environment whose interpreter was upgraded away.
+setup:  ## uv, CPython and .venv from the lock file (run by every other target)
+	@set -e; uv=$$(scripts/find-uv); \
+	python=$$(scripts/find-python "$$(cat .python-version)"); \
+	"$$uv" sync --locked --quiet $(SYNC_ARGS) --python "$${python:-$$(cat .python-version)}"
+
+demo: setup  ## count the standard library in durable steps; kill it and run it again
+	@mkdir -p $(dir $(DEMO_DB))
+	@echo "Kill this at any moment (Ctrl-C, or kill -9 from another terminal) and 'make demo' again:"
+	@echo "it goes on where it was. DEMO_ARGS=--force starts a finished one over."
+	$(BIN)/sostenuto run examples/stdlib_census.py --db $(DEMO_DB) $(DEMO_ARGS)
+
+test: lint types imports check-wheel test-oldest test-fast  ## every check but the slow tests
+
+lint: setup  ## ruff: rules and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: setup  ## rewrite the files as ruff formats them
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+imports: setup  ## the one-way imports between the packages
+	$(BIN)/lint-imports
+
+test-unit: setup  ## the unit tests on the Python of .python-version
+	$(PYTHON) -m pytest -m unit $(PYTEST_ARGS)
+
+test-fast: setup  ## all tests but the slow ones, on the Python of .python-version
+	$(PYTHON) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup  ## the long fault and scale tests
+	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
+
+test-oldest: setup  ## the unit tests on the oldest Python supported, when one can be had
+	@scripts/test-on $(OLDEST) -m unit -q $(PYTEST_ARGS)
+
+check-wheel: setup  ## build the wheel, install it in an empty environment, run both examples from it
+	UV=$$(scripts/find-uv) $(PYTHON) scripts/check_wheel.py
+
+wheel: setup  ## build dist/*.whl and the source archive
+	$$(scripts/find-uv) build --quiet --out-dir dist
+	@ls -1 dist/*.whl dist/*.tar.gz
+
+bench: setup  ## the benchmarks: JSON figures and ratios, nothing asserted
+	@set -e; found=; for script in tests/bench/*.py; do \
+		case $$script in */_*|*/conftest.py|*/__init__.py|'tests/bench/*.py') continue;; esac; \
+		found=yes; echo "== $$script"; $(PYTHON) $$script; \
+	done; test -n "$$found" || { echo "no benchmark in tests/bench" >&2; exit 1; }
+
+clean:  ## remove what the other targets made (uv's cache and downloaded Pythons stay)
+	rm -rf .venv .tools dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+		.hypothesis .coverage htmlcov
+	find executor promises store durable examples tests scripts -name __pycache__ -type d \
+		-prune -exec rm -rf {} +
