@@ -339,44 +339,49 @@ class SqliteConnection:
             Busy: Another process is writing; nothing was applied.
             StoreError: The transaction failed; nothing was applied.
         """
-        answers: list[str] = []
         writes = any(call.operation is not None and call.operation.writes for call in calls)
-
-        def apply(tx: Transaction) -> bool:
-            for call in calls:
-                if call.operation is not None:
-                    tx.corr_id = call.request.corr_id
-                    answers.append(protocol.reply(call, call.operation.apply(tx, call.data)))
-            return tx.must_sync
-
-        return answers, self._within(apply, write=writes)
+        with self._lock:
+            database = self._require()
+            tx = database.begin(self._clock(), self._me.id, write=writes)
+            try:
+                answers = [_answer(tx, call) for call in calls]
+                self._finish(database, tx)
+            except BaseException as error:  # noqa: BLE001  # undone and raised again
+                raise self._undone(database, error) from None
+        if writes and self._checkpointer is not None:
+            self._checkpointer.committed()
+        return answers, tx.must_sync
 
     def _within[T](self, work: Callable[[Transaction], T], *, write: bool = True) -> T:
-        """Run work in a transaction, send its messages, commit."""
+        """Run work in a transaction of its own, as `_transact` does with requests."""
         with self._lock:
             database = self._require()
             tx = database.begin(self._clock(), self._me.id, write=write)
-            deliveries: list[Delivery] = []
             try:
                 result = work(tx)
-                if tx.messages:
-                    deliveries = route(tx, self._listeners, direct=self._takes_directly())
-                database.commit()
-            except sqlite3.Error as error:
-                database.rollback()
-                raise errors.translate(error, self.path) from error
-            except BaseException:
-                database.rollback()
-                raise
-            if tx.next_due_ms is not None and (
-                self._next_due is None or tx.next_due_ms < self._next_due
-            ):
-                self._next_due = tx.next_due_ms
+                self._finish(database, tx)
+            except BaseException as error:  # noqa: BLE001  # undone and raised again
+                raise self._undone(database, error) from None
         if write and self._checkpointer is not None:
             self._checkpointer.committed()
+        return result
+
+    def _finish(self, database: Database, tx: Transaction) -> None:
+        """Send a transaction's messages, commit it, and note what it makes due."""
+        deliveries: list[Delivery] = []
+        if tx.messages:
+            deliveries = route(tx, self._listeners, direct=self._takes_directly())
+        database.commit()
+        due = tx.next_due_ms
+        if due is not None and (self._next_due is None or due < self._next_due):
+            self._next_due = due
         if deliveries:
             self._accept(deliveries)
-        return result
+
+    def _undone(self, database: Database, error: BaseException) -> BaseException:
+        """Undo a failed transaction; a driver's error becomes one of the store's."""
+        database.rollback()
+        return errors.translate(error, self.path) if isinstance(error, sqlite3.Error) else error
 
     async def _patiently[**P, T](
         self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -547,6 +552,8 @@ class SqliteConnection:
                 await asyncio.sleep(LIVENESS_S)
 
     async def _check_life(self) -> None:
+        if not self._require().is_present():
+            raise errors.deleted(self.path)
         if self._locks is not None:
             with contextlib.suppress(OSError):
                 self._locks.renew()
@@ -566,3 +573,10 @@ class SqliteConnection:
             await self._patiently(self._fetch, False)
         if self._watch.observe() and self._next_due is not None and self._next_due <= now:
             await self._sweep_all()
+
+
+def _answer(tx: Transaction, call: Call) -> str:
+    if call.operation is None:
+        raise AssertionError("only requests with an operation are put in a transaction")
+    tx.corr_id = call.request.corr_id
+    return protocol.reply(call, call.operation.apply(tx, call.data))

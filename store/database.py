@@ -80,18 +80,16 @@ class Database:
         return Transaction(self._execute, now_ms, member)
 
     def commit(self) -> None:
-        """Commit, and make sure that what was written is still the file at the path.
+        """Commit.
 
         Raises:
-            StoreError: The commit failed, or the file has been deleted or replaced.
+            StoreError: The commit failed; nothing of the transaction was kept.
         """
         try:
             self._execute(sql.COMMIT)
         except sqlite3.Error as error:
             self.rollback()
             raise errors.translate(error, self.path) from error
-        if _identity(self.path) != self._identity:
-            raise errors.deleted(self.path)
 
     def rollback(self) -> None:
         """Undo the open transaction, if SQLite has not done so already."""
@@ -124,7 +122,7 @@ class Database:
 
 def _identity(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  # on every commit; Path costs more than the call
+        found = os.stat(path)  # noqa: PTH116  # a plain text path
     except OSError:
         return None
     return found.st_dev, found.st_ino

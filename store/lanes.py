@@ -17,6 +17,11 @@ __all__ = ["Lane"]
 #: Most requests in one transaction: it holds the write lock and the loop for that long.
 GROUP: Final = 64
 
+#: Requests applied at once before a turn is watched, and groups of one after which
+#: requests are applied at once again.
+STREAK: Final = 16
+LONELY: Final = 4
+
 _FIRST_WAIT_S: Final = 0.0003
 _LONGEST_WAIT_S: Final = 0.01
 _LOCK_WAIT_S: Final = 15.0
@@ -27,9 +32,10 @@ type Transact = Callable[[Sequence[Call]], tuple[list[str], bool]]
 class Lane:
     """The requests of one event loop that wait for the next transaction.
 
-    The first request of a turn is applied at once; those that follow in the same turn
-    wait for its end and share one transaction, so that a single workflow pays for no
-    detour through the loop and many at once pay for one commit.
+    While requests come one at a time each is applied at once, so that a single workflow
+    pays for no detour through the loop. When several come in one turn of the loop, they
+    wait for its end and share a transaction, so that many pay for one commit and the
+    loop gets its turn in between.
 
     Args:
         loop: The event loop the requests come from.
@@ -42,22 +48,32 @@ class Lane:
         self._transact = transact
         self._path = path
         self._queue: list[tuple[Call, asyncio.Future[tuple[str, bool]]]] = []
-        self._occupied = False
+        self._streak = 0
+        self._watching = False
+        self._crowded = False
+        self._lonely = 0
         self._scheduled = False
         self._wait_s = 0.0
         self._give_up = 0.0
 
     def is_free(self) -> bool:
         """Whether a request may be applied at once."""
-        return not (self._occupied or self._queue)
+        return not (self._crowded or self._watching or self._queue)
 
     def occupy(self) -> None:
-        """Note that a request was applied at once in this turn."""
-        self._occupied = True
-        self._loop.call_soon(self._turn)
+        """Note that a request is applied at once.
+
+        Every few requests the rest of the turn is watched: another request in it shows
+        that several are at work (or one that never lets the loop have its turn).
+        """
+        self._streak += 1
+        if self._streak >= STREAK:
+            self._streak = 0
+            self._watching = True
+            self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._occupied = False
+        self._watching = False
 
     def enqueue(self, call: Call) -> asyncio.Future[tuple[str, bool]]:
         """Queue a request.
@@ -76,6 +92,11 @@ class Lane:
     def _flush(self) -> None:
         self._scheduled = False
         group, self._queue = self._queue[:GROUP], self._queue[GROUP:]
+        if len(group) > 1 or self._queue:
+            self._crowded, self._lonely = True, 0
+        elif self._crowded:
+            self._lonely += 1
+            self._crowded = self._lonely < LONELY
         group = [entry for entry in group if not entry[1].done()]
         try:
             if group:

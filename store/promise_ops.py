@@ -65,7 +65,9 @@ def create_fenced(tx: Transaction, data: PromiseCreate) -> Answer:
     bad = bad_target(data)
     if bad is not None:
         return bad
-    row = tx.promise(data.id) or put(tx, data, tx.now_ms)
+    row = put(tx, data, tx.now_ms) or tx.promise(data.id)
+    if row is None:
+        return NOT_FOUND
     return 200, PromiseAnswer(promise_record(row, tx.now_ms))
 
 
@@ -96,10 +98,11 @@ def new_row(data: PromiseCreate, created_ms: int) -> PromiseRow:
     )
 
 
-def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow:
-    """Insert a promise that does not exist yet, with its task when it has a target."""
+def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | None:
+    """Insert a promise, with its task when it has a target; None when it exists."""
     row = new_row(data, created_ms)
-    tx.run(sql.PROMISE_INSERT, *row)
+    if not tx.run(sql.PROMISE_INSERT, *row):
+        return None
     if row.kind:
         tx.must_sync = True
         if row.state == PENDING:
@@ -108,11 +111,25 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow:
         tags = data.tags or {}
         target = tags["resonate:target"]
         if row.state != PENDING:
-            tx.run(sql.TASK_INSERT, row.id, FULFILLED, 0, target, None, None, None, None)
+            tx.run(
+                sql.TASK_INSERT,
+                row.id,
+                FULFILLED,
+                0,
+                row.timeout_at,
+                target,
+                None,
+                None,
+                None,
+                None,
+            )
             return row
         delay = int(tags.get("resonate:delay", "0"))
         due_at = delay if delay > created_ms else resend_at(created_ms)
-        tx.run(sql.TASK_INSERT, row.id, PENDING, 0, target, None, None, due_at, None)
+        tx.run(
+            sql.TASK_INSERT,
+            *(row.id, PENDING, 0, row.timeout_at, target, None, None, due_at, None),
+        )
         tx.due(due_at)
         if delay <= created_ms:
             tx.send_execute(target, row.id, 0)

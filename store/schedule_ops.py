@@ -88,14 +88,13 @@ def fire(tx: Transaction, row: tuple[Any, ...]) -> None:
     for tag in ("resonate:origin", "resonate:branch", "resonate:parent"):
         tags[tag] = promise_id
     tx.must_sync = True
-    if tx.promise(promise_id) is None:
-        data = PromiseCreate(
-            promise_id,
-            min(run_at + schedule.promise_timeout, MAX_MS),
-            _VALUE.decode(schedule.promise_param),
-            tags,
-        )
-        promise_ops.put(tx, data, run_at)
+    data = PromiseCreate(
+        promise_id,
+        min(run_at + schedule.promise_timeout, MAX_MS),
+        _VALUE.decode(schedule.promise_param),
+        tags,
+    )
+    promise_ops.put(tx, data, run_at)
     try:
         next_run_at = cron.parse(schedule.cron).next_after(run_at)
     except cron.CronError:

@@ -24,12 +24,14 @@ CREATE INDEX roots_by_age ON promises (settled_at) WHERE state <> 0 AND instr(id
 
 -- state: 0 pending, 1 acquired, 2 suspended, 3 halted, 4 fulfilled
 -- due_at: end of the lease when acquired, next time to send again when pending
+-- timeout_at: the deadline of its promise, from which it reads as fulfilled
 -- member: the living connection that holds the task or was handed its message
 -- releases: releases in a row without progress
 CREATE TABLE tasks (
   id       TEXT PRIMARY KEY NOT NULL,
   state    INTEGER NOT NULL,
   version  INTEGER NOT NULL,
+  timeout_at INTEGER NOT NULL,
   target   TEXT NOT NULL,
   pid      TEXT,
   ttl      INTEGER,

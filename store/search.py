@@ -56,12 +56,12 @@ _STATE_IS: Final = {
     "rejected_timedout": "(state = 4 OR (state = 0 AND NOT kind & 2 AND timeout_at <= ?))",
 }
 TASKS: Final = (
-    "SELECT t.id, CASE WHEN p.state = 0 AND p.timeout_at > ? THEN t.state ELSE 4 END, "
-    "t.version, t.pid, t.ttl, (SELECT count(*) FROM resumes r WHERE r.task_id = t.id) "
-    "FROM tasks t JOIN promises p ON p.id = t.id WHERE t.id > ?"
+    "SELECT id, CASE WHEN timeout_at > ? THEN state ELSE 4 END, version, pid, ttl, "
+    "(SELECT count(*) FROM resumes r WHERE r.task_id = tasks.id) "
+    "FROM tasks WHERE id > ?"
 )
-_TASK_OPEN: Final = " AND t.state = {} AND p.state = 0 AND p.timeout_at > ?"
-_TASK_FULFILLED: Final = " AND (t.state = 4 OR p.state <> 0 OR p.timeout_at <= ?)"
+_TASK_OPEN: Final = " AND state = {} AND timeout_at > ?"
+_TASK_FULFILLED: Final = " AND (state = 4 OR timeout_at <= ?)"
 SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > ?"  # noqa: S608  # constants only
 
 
@@ -133,7 +133,7 @@ def tasks(data: wire.TaskSearch, now_ms: int) -> Query:
         found = [_task_record(row) for row in rows[:limit]]
         return 200, TaskPage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(statement + " ORDER BY t.id LIMIT ?", (*parameters, limit + 1), answer)
+    return Query(statement + " ORDER BY id LIMIT ?", (*parameters, limit + 1), answer)
 
 
 def _task_record(row: tuple[Any, ...]) -> TaskRecord:

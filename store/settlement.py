@@ -13,7 +13,6 @@ from store.records import (
     SUSPENDED,
     TARGET,
     PromiseRow,
-    is_open,
 )
 from store.transaction import Transaction
 
@@ -74,8 +73,8 @@ def _wake(tx: Transaction, awaiter: str, awaited: str) -> None:
     found = tx.one(sql.TASK_GET, awaiter)
     if found is None:
         return
-    state, version, target, _, _, _, promise_state, timeout_at = found
-    if not is_open(promise_state, timeout_at, tx.now_ms):
+    state, version, timeout_at, target, _, _, _ = found
+    if timeout_at <= tx.now_ms:
         return
     if state == SUSPENDED:
         due_at = resend_at(tx.now_ms)

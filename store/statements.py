@@ -39,17 +39,12 @@ PROMISE_NEXT_DUE: Final = (
 
 # -- tasks --------------------------------------------------------------------
 TASK_GET: Final = (
-    "SELECT t.state, t.version, t.target, t.pid, t.ttl, t.releases, p.state, p.timeout_at "
-    "FROM tasks t JOIN promises p ON p.id = t.id WHERE t.id = ?"
+    "SELECT state, version, timeout_at, target, pid, ttl, releases FROM tasks WHERE id = ?"
 )
-#: What a fence checks: the task's state and version, its promise's state and deadline.
-TASK_FENCE: Final = (
-    "SELECT t.state, t.version, p.state, p.timeout_at "
-    "FROM tasks t JOIN promises p ON p.id = t.id WHERE t.id = ?"
-)
+TASK_FENCE: Final = "SELECT state, version, timeout_at FROM tasks WHERE id = ?"
 TASK_INSERT: Final = (
-    "INSERT INTO tasks (id, state, version, target, pid, ttl, due_at, member) "
-    "VALUES (?,?,?,?,?,?,?,?)"
+    "INSERT INTO tasks (id, state, version, timeout_at, target, pid, ttl, due_at, member) "
+    "VALUES (?,?,?,?,?,?,?,?,?)"
 )
 TASK_CLAIM: Final = (
     "UPDATE tasks SET state = 1, version = ?, pid = ?, ttl = ?, due_at = ?, member = ? WHERE id = ?"

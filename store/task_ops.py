@@ -101,8 +101,8 @@ def _load(tx: Transaction, id_: str) -> _Task | None:
     found = tx.one(sql.TASK_GET, id_)
     if found is None:
         return None
-    state, version, target, pid, ttl, releases, promise_state, timeout_at = found
-    if not is_open(promise_state, timeout_at, tx.now_ms):
+    state, version, timeout_at, target, pid, ttl, releases = found
+    if timeout_at <= tx.now_ms:
         return _Task(FULFILLED, version, target, None, None, releases)
     return _Task(state, version, target, pid, ttl, releases)
 
@@ -160,11 +160,17 @@ def _create_claimed(tx: Transaction, data: wire.TaskCreate) -> Answer:
     target = (action.tags or {})["resonate:target"]
     tx.run(sql.PROMISE_INSERT, *row)
     if row.state != PENDING:
-        tx.run(sql.TASK_INSERT, row.id, FULFILLED, 0, target, None, None, None, None)
+        tx.run(
+            sql.TASK_INSERT, row.id, FULFILLED, 0, row.timeout_at, target, None, None, None, None
+        )
         record = TaskRecord(row.id, "fulfilled", 0)
     else:
         due_at = _lease_end(tx.now_ms, data.ttl)
-        tx.run(sql.TASK_INSERT, row.id, ACQUIRED, 1, target, data.pid, data.ttl, due_at, tx.member)
+        tx.run(
+            sql.TASK_INSERT,
+            *(row.id, ACQUIRED, 1, row.timeout_at, target),
+            *(data.pid, data.ttl, due_at, tx.member),
+        )
         tx.due(due_at)
         tx.due(row.timeout_at)
         record = TaskRecord(row.id, "acquired", 1, 0, data.ttl, data.pid)
@@ -207,10 +213,10 @@ def _held(tx: Transaction, id_: str, version: int) -> Answer | None:
     found = tx.one(sql.TASK_FENCE, id_)
     if found is None:
         return NOT_FOUND
-    state, current, promise_state, timeout_at = found
-    if state != ACQUIRED or current != version:
+    state, current, timeout_at = found
+    if state != ACQUIRED or current != version or timeout_at <= tx.now_ms:
         return STALE
-    return None if is_open(promise_state, timeout_at, tx.now_ms) else STALE
+    return None
 
 
 def release(tx: Transaction, data: wire.TaskVersion) -> Answer:
