@@ -47,7 +47,10 @@ def encode_failure(
         codec: Encodes its arguments and attributes; what it refuses is left out.
         namespace: Live names of the source, by which its classes are known.
     """
-    return _Encoder(codec, namespace).encode(exc, 0)
+    try:
+        return _Encoder(codec, namespace).encode(exc, 0)
+    except Exception:  # noqa: BLE001 - an exception class may override anything at all
+        return {"__type": "error", "message": message_of(exc), "type": _type_of(exc)}
 
 
 def decode_failure(

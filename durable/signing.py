@@ -95,7 +95,7 @@ class SigningKey:
         """Return the signature of ``payload``: 64 lower-case hex digits."""
         return hmac.new(self._secret, payload, hashlib.sha256).hexdigest()
 
-    def verify(self, payload: bytes, signature: str) -> bool:
+    def verify(self, payload: bytes, signature: object) -> bool:
         """Tell whether ``signature`` is this key's for ``payload``, in constant time."""
         if not isinstance(signature, str):
             return False
