@@ -149,7 +149,7 @@ class Execution:
 
 
 def _same_step(recorded: dict[str, Any], asked: dict[str, Any]) -> bool:
-    return (
+    return bool(
         recorded.get("kind") == asked["kind"]
         and recorded["step"] == asked["step"]
         and recorded.get("args", "") == asked["args"]

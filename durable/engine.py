@@ -23,12 +23,12 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 import msgspec
-from resonate.resonate import Resonate
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.effects import Effects
 from resonate.error import PlatformError, ResonateError
 from resonate.handle import Subscription
+from resonate.resonate import Resonate
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
 
 from durable.failures import encode_failure
@@ -108,6 +108,14 @@ def adopt_codec(engine: Resonate, codec: DurableCodec) -> None:
 def stop_accepting_work(engine: Resonate) -> None:
     """Refuse new execute messages while what runs is being handed back."""
     engine._runtime.stopping = True  # noqa: SLF001 - set by stop() only after the network is gone
+
+
+async def cancel_background(engine: Resonate) -> None:
+    """Cancel what the engine runs in the background, for an app that is dropped."""
+    tasks = list(engine._runtime.bg_tasks)  # noqa: SLF001
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Unordered:

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tenacity
 from resonate_base import ConnectorError, Network, Source
@@ -51,7 +51,7 @@ class SteadyNetwork:
                 raise
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_transient),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.5, jitter=0.1),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1.5, jitter=0.1),
             stop=tenacity.stop_after_attempt(_TRIES_MAX - 1),
             sleep=self._sleeper,
             reraise=True,
@@ -141,7 +141,7 @@ async def open_engine(
     group: str,
     sleeper: Callable[[float], Awaitable[None]],
     clock: Callable[[], int],
-    synchronous: str = "normal",
+    synchronous: Literal["normal", "full"] = "normal",
     token: str | None = None,
 ) -> OpenEngine:
     """Open the connections to the engine that ``url`` names.

@@ -10,24 +10,25 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
 import msgspec
-from resonate.resonate import Resonate
 from resonate.codec import Encryptor
 from resonate.error import ServerError
 from resonate.observability import BackgroundTaskFailed, logging_observer
 from resonate.observability import Event as EngineEvent
+from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.timing import Clock, Sleeper, now_ms, sleep
 from resonate.types import PromiseRecord, Value
+from resonate_base import Network
 
 from durable.activation import perform_step
 from durable.calls import shape_of
 from durable.config import default_database, parse_url
 from durable.context import as_duration
 from durable.dependencies import Dependencies
-from durable.engine import DurableCodec, adopt_codec, stop_accepting_work
+from durable.engine import DurableCodec, adopt_codec, cancel_background, stop_accepting_work
 from durable.engines import OpenEngine, open_engine
 from durable.errors import (
     AppClosedError,
@@ -37,7 +38,6 @@ from durable.errors import (
     WrongLoopError,
 )
 from durable.events import Listener
-from durable.factories import async_executor_factory
 from durable.guards import check_promise_id, engine_errors, validated_id
 from durable.handles import Handle
 from durable.launching import Launcher, check_same
@@ -89,6 +89,7 @@ class Durable:
         token: For ``http(s)://``: the bearer token.
         clock: Wall clock in milliseconds, for tests.
         sleeper: Sleeps for seconds, for tests.
+        intercept: Wraps the connection that carries requests, for tests.
 
     Raises:
         ConfigurationError: The URL cannot be used.
@@ -103,11 +104,13 @@ class Durable:
         lease: timedelta = DEFAULT_LEASE,
         grace: timedelta = timedelta(seconds=5),
         encryptor: Encryptor | None = None,
-        synchronous: str = "normal",
+        synchronous: Literal["normal", "full"] = "normal",
         token: str | None = None,
         clock: Clock = now_ms,
         sleeper: Sleeper = sleep,
+        intercept: Callable[[Network], Network] | None = None,
     ) -> None:
+        self._intercept = intercept
         self._default = url is None
         self._url = parse_url(default_database() if url is None else url)
         self._group = group
@@ -118,17 +121,16 @@ class Durable:
         self._token = token
         self._key: SigningKey | None = None
         self.values = ValueCodec(self._signing_key)
-        self._dependencies = Dependencies()
-        self._dependencies.set_dependency("async_executor", async_executor_factory, singleton=False)
-        self._registry = Registry()
+        self.dependencies = Dependencies()
+        self.registry = Registry()
         self._worker = Worker(
             values=self.values,
-            dependencies=self._dependencies,
+            dependencies=self.dependencies,
             clock=clock,
             sleeper=sleeper,
             grace_s=as_duration(grace, "grace", zero=True).total_seconds(),
         )
-        self._worker.name_of = self._registry.name_of
+        self._worker.name_of = self.registry.name_of
         self._clock = clock
         self._sleeper = sleeper
         self._engine: Resonate | None = None
@@ -138,7 +140,7 @@ class Durable:
         self._uninstall: Callable[[], None] = lambda: None
         self._launches: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._registry.add(
+        self.registry.add(
             Entry(
                 function=run_source,
                 name=SOURCE_FUNCTION,
@@ -154,7 +156,7 @@ class Durable:
 
     def set_dependency(self, name: str, factory: Any, *, singleton: bool | None = None) -> None:
         """Say how the dependency ``name`` is made; see :class:`Dependencies`."""
-        self._dependencies.set_dependency(name, factory, singleton=singleton)
+        self.dependencies.set_dependency(name, factory, singleton=singleton)
 
     def add_listener(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` of every event; returns a callable that ends it."""
@@ -212,14 +214,14 @@ class Durable:
         retry: Any,
         timeout: timedelta | float | None,
     ) -> Callable[..., Any]:
-        entry = self._registry.entry_for(
+        entry = self.registry.entry_for(
             function,
             name,
             version,
             retry=None if retry is None else retry_policy(retry),
             timeout=None if timeout is None else as_duration(timeout, "timeout"),
         )
-        self._registry.add(entry)
+        self.registry.add(entry)
         if self._engine is not None:
             self._register_with_engine(self._engine, entry)
         return function
@@ -270,7 +272,7 @@ class Durable:
             token=self._token,
         )
         engine = Resonate(
-            network=opened.network,
+            network=opened.network if self._intercept is None else self._intercept(opened.network),
             sources=opened.sources,
             group=self._group,
             pid=self._pid,
@@ -284,7 +286,7 @@ class Durable:
         )
         adopt_codec(engine, DurableCodec(self.values, self._encryptor))
         engine.register(perform_step, name="sostenuto.step")
-        for entry in self._registry:
+        for entry in self.registry:
             self._register_with_engine(engine, entry)
         self._uninstall = install_task_factory(self._loop)
         self._worker.engine = engine
@@ -320,7 +322,41 @@ class Durable:
         await asyncio.gather(*self._launches, return_exceptions=True)
         await self._worker.hand_back()
         await self._shut(engine, opened)
-        await self._dependencies.aclose()
+        await self.dependencies.aclose()
+
+    async def abandon(self) -> None:
+        """Drop everything as the death of the process would: nothing is handed back."""
+        engine, opened = self._engine, self._open
+        self._closing = True
+        if engine is None or opened is None:
+            return
+        stop_accepting_work(engine)
+        self._worker.abandon()
+        for launch in list(self._launches):
+            launch.cancel()
+        for source in opened.sources:
+            await source.stop()
+        await cancel_background(engine)
+        await self._shut(engine, opened)
+
+    def reader(self, group: str) -> Durable:
+        """Return an app on the same engine that only reads: it joins another group."""
+        return Durable(
+            self._url.url,
+            group=group,
+            encryptor=self._encryptor,
+            synchronous=self._synchronous,
+            token=self._token,
+        )
+
+    @property
+    def engine(self) -> Resonate:
+        """The SDK's instance beneath, for what this app does not wrap.
+
+        Raises:
+            AppClosedError: The app is not open.
+        """
+        return self._ready()
 
     async def _shut(self, engine: Resonate, opened: OpenEngine) -> None:
         self._uninstall()
@@ -401,12 +437,12 @@ class Durable:
         """Start an execution for a launcher; see :meth:`run` and :meth:`rpc`."""
         engine = self._ready()
         validated_id(id)
-        name, version = self._registry.name_of(fn, launcher.version)
-        entry = self._registry.find(name, version)
+        name, version = self.registry.name_of(fn, launcher.version)
+        entry = self.registry.find(name, version)
         if entry is not None:
-            self._registry.check_arity(entry, args, kwargs)
+            self.registry.check_arity(entry, args, kwargs)
         elif here:
-            raise NotRegisteredError(self._registry.unknown(name, version))
+            raise NotRegisteredError(self.registry.unknown(name, version))
         packed = [
             self.values.encode(value, where=f"argument {position} of {name}")
             for position, value in enumerate(args, 1)

@@ -7,11 +7,14 @@ own: a task created by coroutine function ``worker`` from a task with id space `
 ``S`` + ``worker~k``, where ``k`` counts the ``worker`` tasks made from ``S`` so far.
 Creation order within one task is program order, which replay preserves; who runs
 first does not matter. Counting by coroutine name keeps tasks that a library makes
-for itself from shifting the user's.
+for itself from shifting the user's. ``as_completed`` makes its tasks in the order of a
+set, which is no order: there the list it was given counts, or, of a generator, the
+coroutines' own arguments (:mod:`durable.batches`).
 
 Scopes are tied to tasks by a task factory and not by a context variable: a copied
 context cannot tell a child task from its parent, and a timer callback inherits a
-context although its place in the program is unknown.
+context although its place in the program is unknown. Only the executor's own task, which
+runs a cell in place of the task that called it, is known by its context.
 """
 
 from __future__ import annotations
@@ -19,22 +22,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import resonate
 from resonate.ids import join_id
 
 import executor
+from durable.batches import Batches, current_batch
 from durable.errors import UnknownTaskError
 
-__all__ = ["Scope", "bind", "current_scope", "install_task_factory", "scope_of"]
+__all__ = ["Scope", "bind", "current_scope", "install_task_factory", "own_cells", "scope_of"]
 
 type AnyCoroutine = Coroutine[Any, Any, Any] | Generator[Any, Any, Any]
 
 #: Tasks whose coroutine lives below these directories are machinery: the executor's
-#: cell task continues its creator's scope; the SDK's background tasks own none.
+#: cell task acts for its caller; the SDK's background tasks own no scope.
 _EXECUTOR_DIR = str(Path(executor.__file__).parent)
 _RESONATE_DIR = str(Path(resonate.__file__).parent)
 
@@ -49,13 +54,14 @@ class Scope:
         prefix: Durable promise id that every id minted here extends.
     """
 
-    __slots__ = ("__weakref__", "_births", "_seq", "owner", "prefix")
+    __slots__ = ("__weakref__", "_batches", "_births", "_seq", "owner", "prefix")
 
     def __init__(self, owner: Any, prefix: str) -> None:
         self.owner = owner
         self.prefix = prefix
         self._seq = 0
         self._births: dict[str, int] = {}
+        self._batches = Batches()
 
     def next_id(self) -> str:
         """Mint the id of the next step called from this scope's task."""
@@ -66,8 +72,25 @@ class Scope:
         """Return the id of a step that the user named, whoever calls it."""
         return join_id(self.owner.base_id, f"={key}")
 
-    def child(self, coroutine: AnyCoroutine) -> Scope:
-        """Open the scope of a task that this scope's task creates now."""
+    def child(self, coroutine: AnyCoroutine) -> Scope | None:
+        """Open the scope of a task that this scope's task creates now.
+
+        Returns:
+            The scope, or None where the task's place cannot be known.
+        """
+        batch = current_batch()
+        if batch is None:
+            return self._ordinal_child(coroutine)
+        place = self._batches.place(batch, coroutine)
+        if isinstance(place, str):
+            name = f"{_segment(coroutine)}~{place}"
+            return Scope(self.owner, join_id(self.prefix, name))
+        if place is None:
+            return None
+        children = self._batches.children(batch, self._ordinal_child)
+        return children.get(id(coroutine))
+
+    def _ordinal_child(self, coroutine: AnyCoroutine) -> Scope:
         name = _segment(coroutine)
         ordinal = self._births.get(name, 0)
         self._births[name] = ordinal + 1
@@ -80,6 +103,14 @@ def _segment(coroutine: AnyCoroutine) -> str:
         name = type(coroutine).__name__
     return name.replace(":", "_").replace(".", "_").replace("~", "_")[:_SEGMENT_LENGTH_MAX]
 
+
+class ScopeOwner(Protocol):
+    """A running function or step."""
+
+    scope: Scope
+
+
+_CELL_OWNER: ContextVar[ScopeOwner] = ContextVar("sostenuto_cell_owner")
 
 _scopes: WeakKeyDictionary[asyncio.Task[Any], Scope] = WeakKeyDictionary()
 
@@ -97,11 +128,22 @@ _births = _Births()
 def scope_of(task: asyncio.Task[Any]) -> Scope | None:
     """Return the scope that ``task`` owns, or None where it owns none."""
     scope = _scopes.get(task)
-    if scope is None and _births.stack:
-        coroutine, born = _births.stack[-1]
-        if task.get_coro() is coroutine:
-            _scopes[task] = scope = born
+    if scope is not None:
+        return scope
+    coroutine = task.get_coro()
+    if _births.stack and _births.stack[-1][0] is coroutine:
+        scope = _births.stack[-1][1]
+    elif _directory_holds(_EXECUTOR_DIR, coroutine):
+        owner = _CELL_OWNER.get(None)
+        scope = None if owner is None else owner.scope
+    if scope is not None:
+        _scopes[task] = scope
     return scope
+
+
+def own_cells(owner: ScopeOwner) -> None:
+    """Let cells that executors run in the current context, and copies of it, act for ``owner``."""
+    _CELL_OWNER.set(owner)
 
 
 def bind(task: asyncio.Task[Any], scope: Scope | None) -> Scope | None:
@@ -144,7 +186,7 @@ def current_scope() -> Scope:
     return scope
 
 
-def _directory_holds(directory: str, coroutine: AnyCoroutine) -> bool:
+def _directory_holds(directory: str, coroutine: Any) -> bool:
     code = getattr(coroutine, "cr_code", None)
     return code is not None and code.co_filename.startswith(directory)
 
@@ -159,8 +201,6 @@ def _scope_for(coroutine: AnyCoroutine) -> Scope | None:
     parent = scope_of(creator)
     if parent is None or _directory_holds(_RESONATE_DIR, coroutine):
         return None
-    if _directory_holds(_EXECUTOR_DIR, coroutine):
-        return parent
     return parent.child(coroutine)
 
 

@@ -87,7 +87,7 @@ class Supervisor[T]:
         self._task = task = asyncio.create_task(body(), name="sostenuto execution")
         try:
             await asyncio.wait(
-                {task, self._stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+                [task, self._stop], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
             )
         except asyncio.CancelledError:
             # The engine itself is being torn down around us.

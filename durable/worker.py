@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from resonate.resonate import Resonate
 from resonate.context import Context
 from resonate.error import PlatformError, ResonateError, ServerError
+from resonate.resonate import Resonate
 from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseRecord, Value
 
@@ -31,7 +31,7 @@ from durable.events import Event, EventKind, Listener
 from durable.notes import excerpt, notes_id
 from durable.records import SOURCE_FUNCTION
 from durable.retries import RetryPolicy
-from durable.scopes import bind
+from durable.scopes import bind, own_cells
 from durable.stacks import stood_note
 from durable.supervision import Abandoned, StopReason, Supervisor
 from durable.values import ValueCodec
@@ -195,6 +195,11 @@ class Worker:
         if supervisor is not None:
             supervisor.stop(reason)
 
+    def abandon(self) -> None:
+        """Cancel every running execution's code, for an app that is dropped."""
+        for supervisor in self._running.values():
+            supervisor.stop(StopReason.SUPERSEDED)
+
     async def hand_back(self) -> None:
         """Stop everything that runs here; the tasks go back to the store at once."""
         for supervisor in self._running.values():
@@ -262,7 +267,7 @@ class Worker:
             self._failures.setdefault(promise_id, set()).add(failure)
             waiting = asyncio.ensure_future(subscription.wait())
             try:
-                await asyncio.wait({waiting, failure}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait([waiting, failure], return_when=asyncio.FIRST_COMPLETED)
                 if failure.done():
                     failure.result()
             finally:
@@ -299,6 +304,7 @@ class _Run:
         assert task is not None
         execution = self.execution
         bind(task, self.activation.scope)
+        own_cells(self.activation)
         decoded = tuple(execution.decode(value) for value in args)
         named = {key: execution.decode(value) for key, value in kwargs.items()}
         if self.entry.name == SOURCE_FUNCTION:

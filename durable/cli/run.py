@@ -293,7 +293,7 @@ async def _interruptible() -> AsyncIterator[asyncio.Event]:
     """Turn the first Ctrl-C or SIGTERM into a clean stop; a second one kills."""
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
-    handled = []
+    handled: list[signal.Signals] = []
 
     def interrupt(number: signal.Signals) -> None:
         interrupted.set()

@@ -80,10 +80,12 @@ def check_syntax(source: SourceText) -> None:
     Raises:
         Exit: With file, line and caret, as Python shows it.
     """
-    from executor import check_source
+    from executor.compiler import compile_cell
+    from executor.source import check_source
 
+    name = str(source.path) if source.path is not None else "<source>"
     try:
-        check_source(source.text, str(source.path) if source.path is not None else "<source>")
+        compile_cell(check_source(source.text, name), name, 1, 0)
     except SyntaxError as error:
         lines = traceback.format_exception_only(type(error), error)
         raise Exit(
