@@ -145,6 +145,28 @@ class GraphUnpickler(pickle.Unpickler):
         """Return the definition of that name."""
         return self.resolve(pid)
 
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """Find a global; put our class maker in the place of cloudpickle's."""
+        if global_name == "_make_skeleton_class" and module_name == "cloudpickle.cloudpickle":
+            return _make_class
+        return super().find_class(module_name, global_name)
+
+
+def _make_class(kind: Any, name: str, bases: tuple[type, ...], *rest: Any) -> Any:
+    """Make a class stored by value on the bases that were found for it now.
+
+    cloudpickle hands out the class it knows under the stored id, also where its bases
+    are those of another run of the source in this process; the id is then made
+    particular to the bases, which live as long as the class does.
+    """
+    kwargs, tracker_id, *extra = rest
+    known = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker_id)  # noqa: SLF001 - no public way
+    if known is not None and known.__bases__ != tuple(bases):
+        tracker_id = f"{tracker_id}:{','.join(str(id(base)) for base in bases)}"
+    return cloudpickle.cloudpickle._make_skeleton_class(  # noqa: SLF001 - no public way
+        kind, name, bases, kwargs, tracker_id, *extra
+    )
+
 
 class _BasesNamer:
     """Names the source-defined bases of one class; all else goes by value with it.
