@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
-from store import addresses, errors, protocol, schema, sweep
+from store import addresses, errors, forks, protocol, schema, sweep
 from store import statements as sql
 from store.checkpoints import Checkpointer
 from store.clocks import ClockWatch, now_ms
@@ -114,7 +114,7 @@ class SqliteConnection:
         self._seen_version = -1
         self._next_due: int | None = None
         self._next_ready: int | None = None
-        self._os_pid = os.getpid()
+        self._generation = forks.generation
         self._watch = ClockWatch(self._clock)
 
     # -- addresses and receivers ----------------------------------------------------
@@ -266,7 +266,7 @@ class SqliteConnection:
         await asyncio.to_thread(close_blocking)
 
     def _is_child(self) -> bool:
-        return os.getpid() != self._os_pid
+        return self._generation != forks.generation
 
     def _abandon(self) -> None:
         """Leave to the parent process what a fork copied; start afresh in the child."""
@@ -300,7 +300,7 @@ class SqliteConnection:
         call = protocol.prepare(req)
         if call.refusal is not None:
             return protocol.reply(call, call.refusal)
-        if self._database is None or os.getpid() != self._os_pid:
+        if self._database is None or self._generation != forks.generation:
             await self._open()
         if self._stopped:
             raise errors.closed(self.path)
@@ -339,9 +339,11 @@ class SqliteConnection:
             Busy: Another process is writing; nothing was applied.
             StoreError: The transaction failed; nothing was applied.
         """
-        writes = any(call.operation is not None and call.operation.writes for call in calls)
+        writes = False
+        for call in calls:
+            writes = writes or call.operation is None or call.operation.writes
         with self._lock:
-            database = self._require()
+            database = self._database or self._require()
             tx = database.begin(self._clock(), self._me.id, write=writes)
             try:
                 answers = [_answer(tx, call) for call in calls]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -98,10 +98,15 @@ def new_row(data: PromiseCreate, created_ms: int) -> PromiseRow:
     )
 
 
+def columns(row: PromiseRow) -> tuple[object, ...]:
+    """A row as the parameters of its INSERT."""
+    return msgspec.structs.astuple(row)
+
+
 def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | None:
     """Insert a promise, with its task when it has a target; None when it exists."""
     row = new_row(data, created_ms)
-    if not tx.run(sql.PROMISE_INSERT, *row):
+    if not tx.execute(sql.PROMISE_INSERT, columns(row)).rowcount:
         return None
     if row.kind:
         tx.must_sync = True
@@ -189,10 +194,11 @@ def branch(tx: Transaction, row: PromiseRow) -> list[PromiseRecord]:
         return []
     root = row.id[:length]
     last = wire.LINEAGE_SEPARATOR if wire.ORIGIN_SEPARATOR in root else wire.ORIGIN_SEPARATOR
-    rows: list[Any] = []
+    rows: list[PromiseRow] = []
     own = tx.promise(root) if root != row.id else None
     if own is not None and own.branch_len == length:
         rows.append(own)
-    rows += tx.all(sql.BRANCH, root + last, root + chr(ord(last) + 1), length, row.id)
+    found_rows = tx.all(sql.BRANCH, root + last, root + chr(ord(last) + 1), length, row.id)
+    rows += [PromiseRow(*found) for found in found_rows]
     now_ms = tx.now_ms
     return [promise_record(found, now_ms) for found in rows]

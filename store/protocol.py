@@ -35,7 +35,7 @@ class Search(NamedTuple):
     query: Callable[[Any, int], search.Query]
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, gc=False):
     """A request ready to be applied, or already refused.
 
     Attributes:

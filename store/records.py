@@ -6,7 +6,7 @@ timeout from then on, whether or not a sweep has written it yet.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -75,7 +75,7 @@ class PromiseValue(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     data: str | None = None
 
 
-class PromiseRow(NamedTuple):
+class PromiseRow(msgspec.Struct, frozen=True, gc=False):
     """One row of `promises`, in the order of `PROMISE_COLUMNS`."""
 
     id: str
@@ -162,25 +162,18 @@ def raw(text: str | None) -> Raw:
     return _EMPTY if text is None else Raw(text)
 
 
-def promise_record(
-    row: tuple[str, int, int, int, int, int | None, int, str, str | None, str | None],
-    now_ms: int,
-) -> PromiseRecord:
+def promise_record(row: PromiseRow, now_ms: int) -> PromiseRecord:
     """The record of a promise row as seen at a given time."""
-    id_, state, kind, timeout_at, created_at, settled_at, _, tags, param, value = row
-    if state == PENDING:
-        if timeout_at > now_ms:
-            return PromiseRecord(
-                id_, "pending", raw(param), _EMPTY, Raw(tags), timeout_at, created_at
-            )
-        state, settled_at = timeout_state(kind), timeout_at
+    state, settled_at = row.state, row.settled_at
+    if state == PENDING and row.timeout_at <= now_ms:
+        state, settled_at = timeout_state(row.kind), row.timeout_at
     return PromiseRecord(
-        id_,
+        row.id,
         PROMISE_STATES[state],
-        raw(param),
-        raw(value),
-        Raw(tags),
-        timeout_at,
-        created_at,
+        _EMPTY if row.param is None else Raw(row.param),
+        _EMPTY if row.value is None else Raw(row.value),
+        Raw(row.tags),
+        row.timeout_at,
+        row.created_at,
         UNSET if settled_at is None else settled_at,
     )

@@ -18,7 +18,6 @@ CREATE TABLE promises (
   value      TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind <> 0;
-CREATE INDEX promises_pending ON promises (id) WHERE state = 0;
 CREATE INDEX roots_by_state ON promises (state, created_at) WHERE instr(id, ':') = 0;
 CREATE INDEX roots_by_age ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;
 

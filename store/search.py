@@ -19,6 +19,7 @@ from store.records import (
     PROMISE_COLUMNS,
     TASK_STATES,
     PromiseRecord,
+    PromiseRow,
     ScheduleRecord,
     TaskRecord,
     promise_record,
@@ -45,7 +46,7 @@ class Query(NamedTuple):
 
 _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 
-PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises{{}} WHERE id > ?"  # noqa: S608  # constants only
+PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ?"  # noqa: S608  # constants only
 
 #: What a state means in the table, with the time as `:now` twice or once.
 _STATE_IS: Final = {
@@ -104,8 +105,7 @@ def _tag_filter(column: str, tags: dict[str, str] | None) -> tuple[str, list[obj
 
 def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     """promise.search: promises of a state, with all the given tags."""
-    index = " INDEXED BY promises_pending" if data.state == "pending" else ""
-    statement, parameters = PROMISES.format(index), list[object]([data.cursor or ""])
+    statement, parameters = PROMISES, list[object]([data.cursor or ""])
     if data.state is not None:
         statement += f" AND {_STATE_IS[data.state]}"
         parameters.append(now_ms)
@@ -113,7 +113,7 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     limit = data.limit or wire.SEARCH_DEFAULT
 
     def answer(rows: Sequence[Any]) -> Answer:
-        found = [promise_record(row, now_ms) for row in rows[:limit]]
+        found = [promise_record(PromiseRow(*row), now_ms) for row in rows[:limit]]
         return 200, PromisePage(found, found[-1].id if len(rows) > limit else None)
 
     statement += f"{clauses} ORDER BY id LIMIT ?"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from store import statements as sql
 from store.records import (
     ACQUIRED,
@@ -48,13 +50,13 @@ def settle(
         The promise as it is now.
     """
     tx.must_sync = True
-    tx.run(sql.PROMISE_SETTLE, state, value, settled_at, row.id)
+    tx.execute(sql.PROMISE_SETTLE, (state, value, settled_at, row.id))
     if row.kind & TARGET:
         tx.run(sql.TASK_FINISH, row.id)
         tx.run(sql.RESUMES_CLEAR, row.id)
         tx.run(sql.CALLBACKS_DROP_AWAITER, row.id)
         tx.drop_execute(row.id)
-    addresses = tx.all(sql.LISTENERS_OF, row.id)
+    addresses = tx.execute(sql.LISTENERS_OF, (row.id,)).fetchall()
     if addresses:
         for (address,) in addresses:
             tx.send_unblock(address, row.id)
@@ -65,7 +67,7 @@ def settle(
             for (awaiter,) in awaiters:
                 _wake(tx, awaiter, row.id)
             tx.run(sql.CALLBACKS_CLEAR, row.id)
-    return row._replace(state=state, value=value, settled_at=settled_at)
+    return msgspec.structs.replace(row, state=state, value=value, settled_at=settled_at)
 
 
 def _wake(tx: Transaction, awaiter: str, awaited: str) -> None:

@@ -158,7 +158,7 @@ def _create_claimed(tx: Transaction, data: wire.TaskCreate) -> Answer:
     action = data.action.data
     row = promise_ops.new_row(action, tx.now_ms)
     target = (action.tags or {})["resonate:target"]
-    tx.run(sql.PROMISE_INSERT, *row)
+    tx.execute(sql.PROMISE_INSERT, promise_ops.columns(row))
     if row.state != PENDING:
         tx.run(
             sql.TASK_INSERT, row.id, FULFILLED, 0, row.timeout_at, target, None, None, None, None
@@ -210,7 +210,7 @@ def acquire(tx: Transaction, data: wire.TaskAcquire) -> Answer:
 
 def _held(tx: Transaction, id_: str, version: int) -> Answer | None:
     """The refusal of a worker that does not hold the task at this version, or None."""
-    found = tx.one(sql.TASK_FENCE, id_)
+    found = tx.execute(sql.TASK_FENCE, (id_,)).fetchone()
     if found is None:
         return NOT_FOUND
     state, current, timeout_at = found
@@ -293,7 +293,7 @@ def fence(tx: Transaction, data: wire.TaskFence) -> Answer:
             invalid = f"a fence cannot carry {kind!r}"
     except (msgspec.MsgspecError, UnicodeError) as error:
         invalid = f"invalid action data: {error}"
-    if _names(data, action) == data.id:
+    if (_named(data) if action is None else action.id) == data.id:
         return 400, "a fence cannot act on its own promise"
     refusal = _held(tx, data.id, data.version)
     if refusal is not None:
@@ -312,10 +312,8 @@ def fence(tx: Transaction, data: wire.TaskFence) -> Answer:
     return 200, FenceAnswer(wire.inner_answer(kind, tx.corr_id, status, answer), _NO_PRELOAD)
 
 
-def _names(data: wire.TaskFence, action: wire.PromiseCreate | wire.PromiseSettle | None) -> str:
-    """The id a fence acts on, also when the rest of its action is unreadable."""
-    if action is not None:
-        return action.id
+def _named(data: wire.TaskFence) -> str:
+    """The id a fence acts on when the rest of its action is unreadable."""
     try:
         return msgspec.json.decode(data.action.data, type=wire.PromiseId).id
     except (msgspec.MsgspecError, UnicodeError):

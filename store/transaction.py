@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from store import statements as sql
 from store.records import PromiseRow
 
@@ -45,10 +47,11 @@ class Unblock(NamedTuple):
 type Message = Execute | Unblock
 
 
-class Transaction:
+class Transaction(msgspec.Struct, eq=False):
     """What an operation works with; lives from BEGIN to COMMIT.
 
     Attributes:
+        execute: The cursor's own method, for the statements of every step.
         now_ms: The time of every request in this transaction.
         member: The id of the connection the requests came through.
         must_sync: With `synchronous="full"`, the commit must reach the disk before its
@@ -58,42 +61,34 @@ class Transaction:
         messages: Messages to route at the end, by task or by promise and address.
     """
 
-    __slots__ = ("_execute", "corr_id", "member", "messages", "must_sync", "next_due_ms", "now_ms")
-
-    def __init__(
-        self,
-        execute: Callable[..., sqlite3.Cursor],
-        now_ms: int,
-        member: int | None,
-    ) -> None:
-        self._execute = execute
-        self.now_ms = now_ms
-        self.member = member
-        self.corr_id = ""
-        self.must_sync = False
-        self.next_due_ms: int | None = None
-        self.messages: dict[tuple[str, ...], Message] = {}
+    execute: Callable[..., sqlite3.Cursor]
+    now_ms: int
+    member: int | None
+    corr_id: str = ""
+    must_sync: bool = False
+    next_due_ms: int | None = None
+    messages: dict[tuple[str, ...], Message] = msgspec.field(default_factory=dict)
 
     def run(self, statement: str, *parameters: object) -> int:
         """Execute a writing statement and return how many rows it changed."""
-        return self._execute(statement, parameters).rowcount
+        return self.execute(statement, parameters).rowcount
 
     def insert(self, statement: str, *parameters: object) -> int:
         """Execute an INSERT and return the new row's id."""
-        return self._execute(statement, parameters).lastrowid or 0
+        return self.execute(statement, parameters).lastrowid or 0
 
     def one(self, statement: str, *parameters: object) -> Any:
         """The first row of a query, or None."""
-        return self._execute(statement, parameters).fetchone()
+        return self.execute(statement, parameters).fetchone()
 
     def all(self, statement: str, *parameters: object) -> list[Any]:
         """All rows of a query."""
-        return self._execute(statement, parameters).fetchall()
+        return self.execute(statement, parameters).fetchall()
 
     def promise(self, id_: str) -> PromiseRow | None:
         """The promise of an id, or None."""
-        row = self._execute(sql.PROMISE_GET, (id_,)).fetchone()
-        return None if row is None else PromiseRow._make(row)
+        row = self.execute(sql.PROMISE_GET, (id_,)).fetchone()
+        return None if row is None else PromiseRow(*row)
 
     def due(self, at_ms: int) -> None:
         """Note a deadline, so that the sweep wakes up for it."""
@@ -119,4 +114,4 @@ class Transaction:
     def drop_execute(self, task_id: str) -> None:
         """Take back the execute of a task that no longer needs to run."""
         self.messages.pop(("execute", task_id), None)
-        self._execute(sql.OUTBOX_DROP_EXECUTE, (task_id,))
+        self.execute(sql.OUTBOX_DROP_EXECUTE, (task_id,))

@@ -8,7 +8,7 @@ arrives is answered: malformed JSON and wrong types are refusals with status 400
 from __future__ import annotations
 
 import re
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Raw
@@ -57,7 +57,7 @@ class _Envelope(msgspec.Struct, gc=False):
     data: Raw
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct, gc=False):
     """An opened envelope; `error` is set when it could not be read as one."""
 
     kind: str
@@ -241,6 +241,7 @@ class _AnswerEnvelope(msgspec.Struct, gc=False):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ENCODER = msgspec.json.Encoder()
 _NO_DATA = Raw(b"{}")
+_ANCESTORS = ("resonate:origin", "resonate:branch", "resonate:parent")
 _DELAY = re.compile(r"\+?\d+\Z", re.ASCII)
 
 
@@ -340,9 +341,8 @@ def extends(id_: str, ancestor: str) -> bool:
 
 def check_promise_create(data: PromiseCreate) -> str | None:
     """What is wrong with the data of a promise.create, or None."""
-    found = _bad_id(data.id)
-    if found is not None:
-        return found
+    if not data.id or "\0" in data.id:
+        return _bad_id(data.id)
     if not 0 <= data.timeout_at <= MAX_MS:
         return "timeoutAt must be a non-negative integer"
     tags = data.tags
@@ -351,10 +351,13 @@ def check_promise_create(data: PromiseCreate) -> str | None:
     origin = tags.get("resonate:origin")
     if origin is not None and ORIGIN_SEPARATOR in origin:
         return f"resonate:origin must not contain {ORIGIN_SEPARATOR!r}"
-    for tag in ("resonate:origin", "resonate:branch", "resonate:parent"):
+    checked = None
+    for tag in _ANCESTORS:
         ancestor = tags.get(tag)
-        if ancestor is not None and not extends(data.id, ancestor):
-            return f"promise id must be prefixed by {tag}"
+        if ancestor is not None and ancestor != checked:
+            if not extends(data.id, ancestor):
+                return f"promise id must be prefixed by {tag}"
+            checked = ancestor
     return _bad_delay(data, tags) if "resonate:delay" in tags else None
 
 
@@ -403,6 +406,8 @@ def _check_suspend(data: TaskSuspend) -> str | None:
 
 
 def _check_fence(data: TaskFence) -> str | None:
+    if data.id and 0 <= data.version <= MAX_MS and "\0" not in data.id:
+        return None
     return _bad_id(data.id) or _bad_version(data.version)
 
 
