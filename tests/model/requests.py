@@ -65,7 +65,7 @@ class RequestGenerator:
             "task.fulfill": (4, self._task_fulfill),
             "task.suspend": (10, self._task_suspend),
             "task.fence": (8, self._task_fence),
-            "task.heartbeat": (4, self._task_heartbeat),
+            "task.heartbeat": (7, self._task_heartbeat),
             "task.halt": (3, self._by_id),
             "task.continue": (4, self._task_continue),
             "task.search": (3, self._task_search),
@@ -331,7 +331,7 @@ class RequestGenerator:
             id_, version = self._task("acquired")
             claims.append({"id": id_, "version": max(version, 0)})
         task = self.state.tasks.get(claims[0]["id"]) if claims else None
-        pid = task.pid if task is not None and task.pid and self._chance(0.8) else self._pid()
+        pid = task.pid if task is not None and task.pid and self._chance(0.6) else self._pid()
         return {"pid": pid, "tasks": claims}
 
     def _task_continue(self) -> Data:

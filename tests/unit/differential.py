@@ -206,7 +206,7 @@ def script(rng: random.Random, run: Comparison, length: int) -> Iterator[Step]:
         return Send(rng.randrange(len(MEMBERS)), kind, extra.get(kind, {"id": id_}))
 
     for _ in range(length):
-        if rng.random() < 0.12:
+        if rng.random() < 0.18:
             yield _advance(rng, run.state, run.now_ms, probe)
         else:
             yield send()

@@ -14,7 +14,7 @@ from protocol_subjects import StoreSubject
 
 pytestmark = pytest.mark.unit
 
-SHORT_SEEDS = range(12)
+SHORT_SEEDS = range(24)
 LONG_SEEDS = range(1_000, 1_400)
 LENGTH = 150
 

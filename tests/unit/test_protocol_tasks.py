@@ -193,6 +193,19 @@ async def test_callbacks_of_an_earlier_suspension_stay_live(subject):
     assert await subject.messages() == [("execute", "a", 2)]
 
 
+async def test_a_task_counts_the_settlements_it_has_noted_until_it_is_claimed(subject):
+    await subject.acquired("a")
+    for id_ in ("a:1", "a:2", "a:3"):
+        await subject.create(id_, external="true")
+    await subject.ok("task.suspend", **subject.suspend("a", 1, "a:1", "a:2", "a:3"))
+    for count, id_ in enumerate(("a:1", "a:2", "a:3"), 1):
+        await subject.settle(id_)
+        assert (await subject.task("a"))["resumes"] == count
+    assert await subject.messages() == [("execute", "a", 1)]
+    await subject.acquire("a", 1)
+    assert (await subject.task("a"))["resumes"] == 0
+
+
 @pytest.mark.parametrize("state", ["pending", "acquired", "halted"])
 async def test_an_awaiter_that_is_not_suspended_only_notes_a_settlement(subject, state):
     await subject.create("a", target=True)
