@@ -55,7 +55,8 @@ def _children(value: Any) -> Iterator[tuple[Step, Any]]:
         for key, item in dict.items(value):
             yield ("item", key), item
     elif issubclass(cls, list | tuple):
-        for index, item in enumerate(cls.__mro__[-2].__iter__(value)):
+        plain = list.__iter__ if issubclass(cls, list) else tuple.__iter__
+        for index, item in enumerate(plain(value)):
             yield ("item", index), item
     elif cls in (set, frozenset):
         for item in value:

@@ -64,7 +64,7 @@ class ValueReader:
             if scalar is not None:
                 return scalar(node)
             if tag == "same":
-                return self._values[node["as"]]
+                return self._again(node["as"])
             container = self._CONTAINERS.get(tag)
             if container is not None:
                 return self._numbered(container, node)
@@ -80,11 +80,19 @@ class ValueReader:
                 f"a stored value of the form {tag!r} cannot be rebuilt: {type(exc).__name__}: {exc}"
             ) from exc
 
+    def _again(self, number: Any) -> Any:
+        if type(number) is not int or not 0 < number < len(self._values):
+            raise ForeignPayloadError("a stored value refers to a part of itself it has not")
+        value = self._values[number]
+        if value is _UNFINISHED:
+            raise ForeignPayloadError("a stored value refers to a part that contains the reference")
+        return value
+
     def _signed_reader(self, tag: Any) -> _Reader:
         found = self._SIGNED.get(tag) or self._SIGNED_NUMBERED.get(tag)
         if found is None:
             raise ForeignPayloadError(
-                f"a stored value has the unknown form {tag!r}; it was written by a newer "
+                f"a stored value has the unknown form {str(tag)[:60]!r}; it was written by a newer "
                 f"version, or not by this program"
             )
         if self._resolve is None:

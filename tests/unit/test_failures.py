@@ -229,6 +229,23 @@ def test_a_deep_recursion_and_a_long_chain_are_recorded_within_bounds(codec):
     assert through(exc, codec).args == exc.args
 
 
+def test_an_exception_that_holds_itself_is_recorded(codec):
+    exc = ValueError("v")
+    exc.args = ("v", exc)
+    exc.me = exc
+    again = through(exc, codec)
+    assert type(again) is ValueError
+    assert again.args[0] == "v"
+
+
+def test_an_error_of_this_package_comes_back_with_its_attributes(codec):
+    exc = RemoteError("gone", type_name="m.E", notes=["n"])
+    again = through(exc, codec)
+    assert type(again) is RemoteError
+    assert (again.message, again.type_name, again.notes) == ("gone", "m.E", ["n"])
+    assert str(again) == str(exc)
+
+
 def test_a_circle_of_causes_ends(codec):
     one, two = ValueError("one"), ValueError("two")
     one.__cause__, two.__cause__ = two, one

@@ -571,6 +571,42 @@ def test_a_local_class_of_the_source_still_has_the_live_base():
     assert isinstance(again, second["Base"])
 
 
+def test_exceptions_among_results_keep_class_attributes_cause_and_notes():
+    first, second = ({"__name__": "__main__"} for _ in range(2))
+    source = (
+        "class MyError(Exception):\n    def __init__(self, a, b): super().__init__(a); self.b = b"
+    )
+    exec(source, first)
+    exec(source, second)
+    error = first["MyError"](1, [2])
+    error.__cause__ = KeyError("k")
+    error.add_note("note")
+    data = stored({"results": [1, error]}, namespace=first)
+    again = CODEC.decode(data, namespace=second)["results"][1]
+    assert type(again) is second["MyError"]
+    assert (again.args, again.b, again.__notes__) == ((1,), [2], ["note"])
+    assert again.__cause__.args == ("k",)
+
+
+def test_an_instance_of_a_class_that_was_redefined_keeps_its_own_class():
+    namespace = cell()
+    old = namespace["Job"](3)
+    exec("class Job:\n    pass", namespace)
+    again = through(old, namespace=namespace)
+    assert type(again) is not namespace["Job"]
+    assert again.double() == 6
+    both = through([old, namespace["Job"]()], namespace=namespace)
+    assert type(both[1]) is namespace["Job"]
+
+
+def test_source_in_a_namespace_without_a_name_is_source_all_the_same():
+    first, second = {}, {}
+    for namespace in (first, second):
+        exec("class Nameless:\n    def __init__(self): self.v = 1", namespace)
+    data = stored([first["Nameless"]()], namespace=first)
+    assert isinstance(CODEC.decode(data, namespace=second)[0], second["Nameless"])
+
+
 def test_without_the_source_its_classes_come_back_by_value():
     first = cell()
     again = CODEC.decode(stored(first["Job"](2), namespace=first))
@@ -665,6 +701,9 @@ def test_a_value_signed_for_one_purpose_is_not_taken_for_another():
         {"__sostenuto__": ["unhashable"]},
         {"__sostenuto__": "tuple"},
         {"__sostenuto__": "same", "as": 99},
+        {"__sostenuto__": "same", "as": 0},
+        {"__sostenuto__": "same", "as": -1},
+        {"__sostenuto__": "tuple", "items": [{"__sostenuto__": "same", "as": 1}]},
         {"__sostenuto__": "datetime", "value": 5},
         {"__sostenuto__": "set", "items": [[1]]},
         {"__sostenuto__": "sealed", "value": 1, "signature": None},
