@@ -255,7 +255,8 @@ def _run_loop(ops: Operations, args: Args) -> Value | None:
     "list", "tuple", "set", "frozenset", "sorted", "sum", "any", "all", "collections.deque",
     "collections.Counter", "collections.OrderedDict", "collections.defaultdict", "bytes",
     "bytearray", "statistics.mean", "math.fsum", "math.prod", "random.sample", "heapq.nlargest",
-    "heapq.nsmallest", "heapq.merge", "dict", "array.array", "len", "itertools.product",
+    "heapq.nsmallest", "heapq.merge", "dict", "array.array",
+    "itertools.product",
 )  # fmt: skip
 def _consume(ops: Operations, args: Args) -> Value | None:
     items: Value | None = None
@@ -290,6 +291,21 @@ def _pick(ops: Operations, args: Args) -> Value | None:
     item = ops.iterate(args.get(0)) if len(args.positional) == 1 else None
     _call_key(ops, args, item)
     return None if isinstance(item, Const) else item
+
+
+_DUNDERS = {"len": "__len__", "str": "__str__", "repr": "__repr__", "bool": "__bool__"}
+_DUNDERS |= {"int": "__int__", "float": "__float__", "abs": "__abs__", "hash": "__hash__"}
+
+
+def _dunder(name: str) -> Special:
+    def special(ops: Operations, args: Args) -> Value | None:
+        ops.call_dunder(args.get(0), name)
+        return None
+
+    return special
+
+
+SPECIAL.update({function: _dunder(name) for function, name in _DUNDERS.items()})
 
 
 @_models("next", "random.choice", "anext")

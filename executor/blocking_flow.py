@@ -279,6 +279,7 @@ class Expressions(Names):
                 result.entries[known.value] = value
             else:
                 result.others = value if result.others is None else join(result.others, value)
+                result.keys = known if result.keys is None else join(result.keys, known)
         return result
 
     def _subscript(self, node: ast.Subscript) -> Value | None:
@@ -301,8 +302,15 @@ class Expressions(Names):
 
     # ----------------------------------------------------------- comprehensions
 
-    def _comprehension(self, node: Any) -> Value | None:
+    def _comprehension(self, node: ast.ListComp | ast.SetComp) -> Value | None:
         return Iterable(self._run_comprehension(node))
+
+    def _dict_comprehension(self, node: ast.DictComp) -> Value | None:
+        result = Mapping({})
+        pair = self._run_comprehension(node)
+        if isinstance(pair, Sequence):
+            result.keys, result.others = pair.items
+        return result
 
     def _generator_expression(self, node: ast.GeneratorExp) -> Value | None:
         first = self.value(node.generators[0].iter)
@@ -338,8 +346,7 @@ class Expressions(Names):
                     if self.truth(self.value(condition)) is False:
                         return None
             if isinstance(node, ast.DictComp):
-                self.value(node.key)
-                return self.value(node.value)
+                return Sequence([self.value(node.key), self.value(node.value)])
             return self.value(node.elt)
         finally:
             self.scope = here
@@ -386,6 +393,7 @@ class Expressions(Names):
                 owner.entries[key.value] = value
             else:
                 owner.others = value if owner.others is None else join(owner.others, value)
+                owner.keys = key if owner.keys is None else join(owner.keys, key)
         elif isinstance(owner, Sequence):
             owner.items.append(value)
         elif isinstance(owner, _Globals):
@@ -629,7 +637,7 @@ _EXPRESSIONS: dict[type[ast.expr], Callable[[Expressions, Any], Value | None]] =
     ast.JoinedStr: Expressions._joined_str,
     ast.ListComp: Expressions._comprehension,
     ast.SetComp: Expressions._comprehension,
-    ast.DictComp: Expressions._comprehension,
+    ast.DictComp: Expressions._dict_comprehension,
     ast.GeneratorExp: Expressions._generator_expression,
     ast.Lambda: Expressions._lambda,
     ast.Yield: Expressions._yield,

@@ -248,6 +248,7 @@ def _add_stores(table: BlockingTable) -> None:
         " validate_collection aggregate dereference",
         plain="get_collection=pymongo.Collection with_options=self",
         item="=pymongo.Collection",
+        attributes="*=pymongo.Collection name=_",
         also="pymongo.database.Database",
     )
     table.add_type(
@@ -256,6 +257,7 @@ def _add_stores(table: BlockingTable) -> None:
         " watch",
         plain="get_database=pymongo.Database get_default_database=pymongo.Database close",
         item="=pymongo.Database",
+        attributes="*=pymongo.Database",
         also="pymongo.mongo_client.MongoClient mongomock.MongoClient",
     )
     table.add_type(

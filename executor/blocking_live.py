@@ -7,9 +7,11 @@ Nothing here runs users' code: objects are told apart by their real type
 from __future__ import annotations
 
 import functools
+from argparse import Namespace
 import socket
 import sys
 from collections import deque
+from queue import SimpleQueue
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -17,6 +19,7 @@ from types import (
     MethodDescriptorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
 )
 from typing import Any
 
@@ -89,7 +92,7 @@ class LiveReader:
             Whether a class of the user's own holds it, and the attribute.
         """
         for base in names.class_bases(cls):
-            if self.table.canonical(names.class_path(base)) in self.table.types:
+            if base is object or self.table.canonical(names.class_path(base)) in self.table.types:
                 return False, names.MISSING
             found = names.own_attribute(base, name)
             if found is not names.MISSING:
@@ -176,8 +179,9 @@ class LiveReader:
         return Ref(path) if path else None
 
     def _is_users_class(self, cls: type) -> bool:
-        module = sys.modules.get(names.class_module(cls))
-        if module is None:
+        name = names.class_module(cls)
+        module = sys.modules.get(name)
+        if module is None or name == "__main__" or cls in _PLAIN_HOLDERS:
             return True
         filename = names.module_attribute(module, "__file__")
         return type(filename) is not str or is_users_code(filename)
@@ -210,7 +214,7 @@ class LiveReader:
     def _wraps_memory(self, live: object) -> bool:
         for _ in range(3):  # text over buffer over raw, no deeper in practice
             descriptor = names.class_attribute(type(live), "buffer")
-            if type(descriptor) is not GetSetDescriptorType:
+            if descriptor is names.MISSING:
                 descriptor = names.class_attribute(type(live), "raw")
             if type(descriptor) is not GetSetDescriptorType and not names.is_slot(descriptor):
                 return False
@@ -231,6 +235,10 @@ class LiveReader:
         given = Sequence([function, *map(self.read, bound)])
         named = Mapping({k: self.read(v) for k, v in keywords.items() if type(k) is str})
         return BoundMethod(helper, Sequence([given, named]))
+
+    def _cached(self, function: object) -> Value | None:
+        wrapped = names.wrapped_by(function)
+        return None if wrapped is names.MISSING else self.read(wrapped)
 
     def _items(self, items: Any) -> Value:
         taken = []
@@ -263,6 +271,9 @@ _partial_function = functools.partial.__dict__["func"].__get__
 _partial_args = functools.partial.__dict__["args"].__get__
 _partial_keywords = functools.partial.__dict__["keywords"].__get__
 
+_PLAIN_HOLDERS = frozenset({SimpleNamespace, Namespace})
+"""Library classes that hold what users put in them."""
+
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 _READERS: dict[type, Any] = {
@@ -273,5 +284,7 @@ _READERS: dict[type, Any] = {
     MethodDescriptorType: LiveReader._method_descriptor,
     type: LiveReader._class,
     functools.partial: LiveReader._partial,
+    type(functools.lru_cache(len)): LiveReader._cached,
+    type(SimpleQueue().get): LiveReader._builtin,  # methods of newer C classes
     dict: LiveReader._dict,
 } | dict.fromkeys((list, tuple, set, frozenset, deque), LiveReader._items)

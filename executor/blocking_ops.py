@@ -202,6 +202,8 @@ class Operations:
             return self.replaced[path]
         table = self.table
         path = table.canonical(path)
+        if path == "typing.TYPE_CHECKING":
+            return Const(value=False)
         shape = table.values.get(path)
         if shape is not None:
             return self.shape(shape)
@@ -226,6 +228,9 @@ class Operations:
             return self.shape(shape, owner)
         if name.startswith("__"):
             return None
+        shape = rule.attributes.get("*")
+        if shape is not None:
+            return self.shape(shape, owner)
         if rule.chains:
             return Instance(rule) if rule.other is None else _Chain.of(owner, name)
         return None if rule.other is None else RuleMethod(owner, name, rule.other)
@@ -419,6 +424,8 @@ class Operations:
             return value.item
         if isinstance(value, Lazy):
             return value.run()
+        if isinstance(value, Mapping):
+            return value.keys
         if isinstance(value, Instance):
             rule = value.rule.iteration
             return self.apply(f"iterating {value.rule.path}", rule, _NO_ARGS, value)

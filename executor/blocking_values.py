@@ -292,10 +292,12 @@ class Sequence(Value):
 class Mapping(Value):
     """A dict by its constant keys; `others` is what any other key may hold."""
 
-    __slots__ = ("entries", "others")
+    __slots__ = ("entries", "keys", "others")
 
     def __init__(self, entries: dict[Any, Maybe], others: Maybe = None) -> None:
         self.entries = entries
+        self.keys: Maybe = None
+        """What its keys may be, beyond constants."""
         self.others = others
 
 

@@ -97,6 +97,11 @@ def class_attribute(cls: type, name: str) -> Any:
     return MISSING
 
 
+def wrapped_by(function: object) -> Any:
+    """What ``functools.wraps`` and ``lru_cache`` say they wrap, or :data:`MISSING`."""
+    return instance_attribute(function, "__wrapped__")
+
+
 def instance_attribute(instance: object, name: str) -> Any:
     """An instance's own attribute, or :data:`MISSING`.
 
@@ -113,7 +118,7 @@ def instance_attribute(instance: object, name: str) -> Any:
             except AttributeError:
                 return MISSING
         holder = namespace.get("__dict__")
-        if type(holder) is GetSetDescriptorType:
+        if type(holder) in (GetSetDescriptorType, MemberDescriptorType):
             attributes = holder.__get__(instance, cls)
             if type(attributes) is dict and name in attributes:
                 return attributes[name]
