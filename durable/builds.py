@@ -16,6 +16,7 @@ from typing import Any
 from durable.closers import Closer, add_note, close_all
 from durable.dependency_errors import (
     AsyncDependencyError,
+    ConstructionFailedError,
     ContainerClosedError,
     DependencyBusyError,
     DependencyCycleError,
@@ -32,16 +33,20 @@ class Build:
 
     Attributes:
         provider: what is built.
+        parent: the construction whose factory asked for it first, if one did.
         thread_id: identifier of the thread that builds it.
         waits_for: the constructions its factory waits for now.
+        failed: whether it ended without an instance.
         over: settled when the construction has ended; rejected if its factory raised.
     """
 
-    __slots__ = ("over", "provider", "thread_id", "waits_for")
+    __slots__ = ("failed", "over", "parent", "provider", "thread_id", "waits_for")
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(self, provider: Provider, parent: Build | None) -> None:
         self.provider = provider
+        self.parent = parent
         self.thread_id = threading.get_ident()
+        self.failed = False
         self.waits_for: list[Build] = []
         self.over: AwaitablePromise[None] = AwaitablePromise()
 
@@ -67,10 +72,24 @@ _current: ContextVar[Build | None] = ContextVar("durable_dependency_build", defa
 
 
 def current_build() -> Build | None:
-    """Return the construction whose factory runs here, innermost first, or ``None``."""
+    """Return the construction whose factory runs here, innermost first, or ``None``.
+
+    Raises:
+        ConstructionFailedError: this task was started by a factory that has failed since.
+    """
     build = _current.get()
-    # A task that a factory left behind inherits its context, but is not part of it any more.
-    return None if build is None or build.over.done() else build
+    # A task that a factory left behind on purpose is not part of the construction any more.
+    innermost = None if build is None or build.over.done() else build
+    while build is not None and (build.failed or not build.over.done()):
+        if build.failed:
+            # What a failed gather leaves behind must not build on: in a circle, each failure
+            # would leave more behind than it was left by, and none would be the last.
+            raise ConstructionFailedError(
+                f"this was started by the factory of {build.provider.name!r}, which has failed"
+                " since: no more dependencies are built for it"
+            )
+        build = build.parent
+    return innermost
 
 
 class Shelf:
@@ -110,7 +129,7 @@ class Shelf:
                 build = self.building.get(name)
                 mine = build is None
                 if build is None:
-                    build = self.building[name] = Build(provider)
+                    build = self.building[name] = Build(provider, asker)
                 elif asker is not None:
                     _refuse_cycle(asker, build)
                 if asker is not None:
@@ -201,9 +220,12 @@ async def _wait(build: Build, *, may_await: bool) -> None:
 
 
 def _end(build: Build, error: BaseException | None) -> None:
-    # A construction that was cancelled, or tried without await, says nothing about the
-    # dependency: whoever waits for it tries again.
-    retried = isinstance(error, AsyncDependencyError | DependencyBusyError)
+    build.failed = error is not None
+    # A construction that was cancelled, tried without await, or started by a factory that failed
+    # says nothing about the dependency: whoever waits for it tries again.
+    retried = isinstance(
+        error, AsyncDependencyError | ConstructionFailedError | DependencyBusyError
+    )
     if isinstance(error, Exception) and not retried:
         build.over.set_exception(error)
         build.over.exception()  # its own caller receives it; nobody else needs to

@@ -10,6 +10,7 @@ from durable.errors import DurableError
 __all__ = [
     "AsyncDependencyError",
     "CaptiveDependencyError",
+    "ConstructionFailedError",
     "ContainerClosedError",
     "DependencyBusyError",
     "DependencyCloseError",
@@ -90,6 +91,10 @@ class AsyncDependencyError(DependencyError):
 
 class DependencyBusyError(DependencyError):
     """A dependency was asked for without ``await`` while a task of the same thread builds it."""
+
+
+class ConstructionFailedError(DependencyError):
+    """A task that a factory started asks for more although the factory has failed."""
 
 
 class ContainerClosedError(DependencyError):

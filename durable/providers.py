@@ -162,7 +162,7 @@ async def construct(provider: Provider, context: Any, *, may_await: bool) -> Bui
 
 def _as_callable(provider: Provider) -> Callable[..., Any]:
     factory = provider.factory
-    assert factory is not None, "values are not constructed"  # noqa: S101 - for the type checker
+    assert factory is not None, "values are not constructed"
     if _any_kind(factory, inspect.isgeneratorfunction):
         return contextmanager(factory)
     if _any_kind(factory, inspect.isasyncgenfunction):

@@ -19,6 +19,7 @@ from durable.dependencies import Container, Dependencies, Value
 from durable.dependency_errors import (
     AsyncDependencyError,
     CaptiveDependencyError,
+    ConstructionFailedError,
     ContainerClosedError,
     DependencyBusyError,
     DependencyCloseError,
@@ -521,7 +522,7 @@ def test_a_construction_abandoned_with_its_loop_can_be_started_again(deps):
 
     deps.set_dependency("make", make, singleton=True)
     abandoned = deps.aget("make")
-    abandoned.send(None)
+    contextvars.Context().run(abandoned.send, None)
     contextvars.Context().run(abandoned.close)
     assert asyncio.run(asyncio.wait_for(deps.aget("make"), 5)) == "made"
 
@@ -726,6 +727,49 @@ async def test_an_async_cycle_is_found_also_through_gather_in_a_factory(deps):
     deps.set_dependency("second", second)
     with pytest.raises(DependencyCycleError, match="first -> second -> first"):
         await asyncio.wait_for(opened(deps).aget_dependency("first"), 5)
+
+
+async def test_what_a_failed_factory_left_behind_builds_nothing_more(deps):
+    """In a circle of factories that gather, each failure would otherwise start the next."""
+    built = []
+
+    def gathering(name, needs):
+        async def make(ctx):
+            built.append(name)
+            await asyncio.gather(*map(ctx.aget_dependency, needs))
+
+        return make
+
+    for name, needs in (("a", "bcab"), ("b", "cab"), ("c", "abc")):
+        deps.set_dependency(name, gathering(name, needs), singleton=True)
+    with pytest.raises(DependencyCycleError):
+        await deps.aget("a")
+    for _ in range(1000):
+        if len(asyncio.all_tasks()) == 1:
+            break
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(built) < 20
+
+
+async def test_a_task_of_a_failed_factory_is_told_so(deps):
+    tasks = []
+
+    async def service(ctx):
+        async def later():
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return await ctx.aget_dependency("session")
+
+        tasks.append(asyncio.create_task(later()))
+        raise OSError("failed")
+
+    deps.set_dependency("session", lambda: "session")
+    deps.set_dependency("service", service)
+    with pytest.raises(OSError, match="failed"):
+        await opened(deps).aget_dependency("service")
+    with pytest.raises(ConstructionFailedError, match="'service'"):
+        await tasks[0]
 
 
 async def test_a_diamond_is_no_cycle_even_when_built_concurrently(deps):

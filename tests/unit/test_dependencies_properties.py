@@ -6,7 +6,7 @@ import asyncio
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from durable.dependencies import Dependencies
@@ -93,6 +93,13 @@ class Instance:
     concurrent=flags,
     pauses=st.lists(st.integers(0, 3), max_size=SIZE),
     asked=st.lists(st.integers(0, SIZE - 1), min_size=1, max_size=4),
+)
+@example(  # each failed gather left a construction behind that failed in turn, without end
+    graph=[[4, 0, 3], [], [4, 2, 0], [5, 4, 3], [3, 1], [3, 2, 4]],
+    singleton=[True] * SIZE,
+    concurrent=[True, False, True, True, False, True],
+    pauses=[1, 0, 1],
+    asked=[4, 4, 0],
 )
 def test_a_graph_resolves_exactly_when_it_has_no_circle_and_no_captive(
     graph, singleton, concurrent, pauses, asked
