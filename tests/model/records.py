@@ -17,6 +17,9 @@ PARENT = "resonate:parent"
 RETRY_MS = 5_000
 """An unclaimed task is offered again after this long (resonate.sql, ``_retry_timeout``)."""
 
+FREE_RELEASES = 2
+"""A task that is released again and again may be offered ever later, but not before this many."""
+
 
 class Answer(NamedTuple):
     """Status and data of a reply; the data of a refusal is a string."""
@@ -95,7 +98,12 @@ class Task:
     scheduled: bool = False
     """Made by a schedule; the sources time the second offer of such a task differently."""
     releases: int = 0
-    """Releases in a row without a settlement or a suspension in between."""
+    """Releases in a row, without a suspension or a halt in between."""
+
+    @property
+    def held_back(self) -> bool:
+        """True if it was released so often that its next offer may wait."""
+        return self.releases > FREE_RELEASES
 
     def shown(self) -> dict[str, Any]:
         return {

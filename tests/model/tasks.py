@@ -103,7 +103,7 @@ def offer(state: State, now_ms: int, task: Task, *, optional: bool = False) -> N
     """Put the task back in the hands of whoever asks first."""
     task.state, task.pid, task.ttl = "pending", None, None
     task.due_at = now_ms + RETRY_MS
-    state.send_execute(task, optional=optional)
+    state.send_execute(task, optional=optional or task.held_back)
 
 
 def fulfill(state: State, now_ms: int, data: Mapping[str, Any]) -> Answer:
@@ -184,6 +184,7 @@ def halt(state: State, now_ms: int, data: Mapping[str, Any]) -> Answer:
     if task.state == "fulfilled":
         raise RefusedError(409, f"{task.id} is fulfilled")
     task.state, task.pid, task.ttl, task.due_at = "halted", None, None, None
+    task.releases = 0
     return Answer(200, {})
 
 

@@ -46,15 +46,16 @@ def _fire(state: State, now_ms: int, schedule: Schedule) -> None:
         id_ = schedule.promise_id.replace("{{.timestamp}}", str(run_at))
         id_ = id_.replace("{{.id}}", schedule.id)
         tags = {**schedule.promise_tags, ORIGIN: id_, BRANCH: id_, PARENT: id_}
+        timeout_at = run_at + schedule.promise_timeout
         spec = {
             "id": id_,
-            "timeout_at": run_at + schedule.promise_timeout,
+            "timeout_at": timeout_at,
             "tags": tags,
             "param": schedule.promise_param,
         }
         promises.put(state, run_at, spec, scheduled=True)
         waiting = state.outbox.get(("execute", id_))
-        if waiting is not None and spec["timeout_at"] <= now_ms:
+        if waiting is not None and timeout_at <= now_ms:
             # Already past its deadline: the next sweep drops the message, delivered or not.
             state.outbox["execute", id_] = waiting._replace(optional=True)
         schedule.last_run_at = run_at
