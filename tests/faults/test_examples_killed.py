@@ -32,7 +32,19 @@ RESUME_LIMIT_S = 10.0
 IN_FLIGHT = 8
 
 
-def check(place: Workplace, undisturbed: Undisturbed, under_way: int, record_property: Any) -> None:
+DEALS = [
+    pytest.param((KILLS, SEED), id="20 kills"),
+    pytest.param((MANY_KILLS, MANY_SEED), id="150 kills", marks=pytest.mark.slow),
+]
+
+
+def check(
+    place: Workplace,
+    undisturbed: Undisturbed,
+    deal: tuple[int, int],
+    under_way: int,
+    record_property: Any,
+) -> None:
     """Kill the example and hold what happened against the undisturbed run.
 
     Args:
