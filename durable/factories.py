@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from executor import AsyncExecutor, NamespaceManager, Transport
+
 __all__ = ["async_executor_factory"]
 
 #: The execution id of an executor that belongs to no durable execution.
@@ -12,10 +14,10 @@ LOCAL_EXECUTION_ID = "local-exec"
 
 def async_executor_factory(
     ctx: Any = None,
-    namespace_manager: Any | None = None,
-    transport: Any | None = None,
+    namespace_manager: NamespaceManager | None = None,
+    transport: Transport | None = None,
     execution_id: str | None = None,
-) -> Any:
+) -> AsyncExecutor:
     """Make an executor that is ready to use: there is no ``initialize()``.
 
     It can be registered as it is, with ``singleton=False``; each execution then gets its own,
@@ -27,8 +29,6 @@ def async_executor_factory(
         transport: where output goes while a cell runs.
         execution_id: by default the id that ``ctx`` tells, else ``"local-exec"``.
     """
-    from executor import AsyncExecutor, NamespaceManager
-
     return AsyncExecutor(
         namespace_manager=namespace_manager
         if namespace_manager is not None

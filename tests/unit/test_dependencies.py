@@ -30,6 +30,8 @@ from durable.dependency_errors import (
     UnknownDependencyError,
 )
 from durable.errors import DurableError
+from durable.factories import async_executor_factory
+from executor import AsyncExecutor, ExecutorClosedError, NamespaceManager
 
 pytestmark = pytest.mark.unit
 
@@ -947,6 +949,79 @@ def test_an_instance_is_closed_when_the_loop_is_torn_down_under_its_function(dep
 
     asyncio.run(main())
     assert log == ["resource"]
+
+
+# The executor -----------------------------------------------------------
+
+
+async def test_the_executor_of_an_execution_is_ready_to_use_and_closed_with_it(deps):
+    ctx = opened(deps, "exec-5")
+    async with ctx.container:
+        executor = ctx.get_dependency("async_executor")
+        assert isinstance(executor, AsyncExecutor)
+        assert executor.execution_id == "exec-5"
+        assert executor is ctx.get_dependency("async_executor")
+        assert await executor.execute("await asyncio.sleep(0, 42)") == 42
+    with pytest.raises(ExecutorClosedError):
+        await executor.execute("1")
+
+
+async def test_two_executions_share_no_namespace(deps):
+    one, two = opened(deps, "one"), opened(deps, "two")
+    async with one.container, two.container:
+        await one.get_dependency("async_executor").execute("x = 1")
+        with pytest.raises(NameError):
+            await two.get_dependency("async_executor").execute("x")
+
+
+@pytest.mark.parametrize(
+    ("ctx", "expected"),
+    [
+        (None, "local-exec"),
+        (SimpleNamespace(execution_id="ours"), "ours"),
+        (SimpleNamespace(id="by id"), "by id"),
+        (SimpleNamespace(id=lambda: "a method", info=SimpleNamespace(id="sdk")), "sdk"),
+        (SimpleNamespace(execution_id=""), "local-exec"),
+        (object(), "local-exec"),
+    ],
+)
+async def test_the_factory_reads_the_execution_id_from_any_context(ctx, expected):
+    executor = async_executor_factory(ctx)
+    assert executor.execution_id == expected
+    await executor.aclose()
+
+
+async def test_the_factory_takes_namespace_and_execution_id_as_given():
+    namespace = NamespaceManager()
+    executor = async_executor_factory(None, namespace, execution_id="given")
+    assert executor.namespace is namespace
+    assert executor.execution_id == "given"
+    await executor.aclose()
+
+
+async def test_the_contracts_way_through_a_plain_sdk_gives_a_ready_executor():
+    deps = Dependencies()
+    deps.set_dependency("async_executor", async_executor_factory, singleton=False)
+
+    async def durable_function():
+        ctx = SdkContext(deps)
+        executor = ctx.get_dependency(Dependencies).get("async_executor")(ctx)
+        assert executor.execution_id == "sdk-1"
+        return executor, await executor.execute("6 * 7")
+
+    executor, value = await asyncio.create_task(durable_function())
+    assert value == 42
+    await deps.aclose()
+    with pytest.raises(ExecutorClosedError):
+        await executor.execute("1")
+
+
+async def test_a_shared_executor_is_of_no_execution():
+    deps = Dependencies()
+    deps.set_dependency("async_executor", async_executor_factory, singleton=True)
+    executor = opened(deps).get_dependency("async_executor")
+    assert executor.execution_id == "local-exec"
+    await deps.aclose()
 
 
 def test_get_dependency_through_the_sdk_itself():
