@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from store import errors
 from store.database import Busy
+from store.opening import LOCK_WAIT_S
+from store.patience import pauses
 from store.protocol import Call
 
 __all__ = ["Lane"]
@@ -21,10 +22,6 @@ GROUP: Final = 64
 #: requests are applied at once again.
 STREAK: Final = 16
 LONELY: Final = 4
-
-_FIRST_WAIT_S: Final = 0.0003
-_LONGEST_WAIT_S: Final = 0.01
-_LOCK_WAIT_S: Final = 15.0
 
 type Transact = Callable[[Sequence[Call]], tuple[list[str], bool]]
 
@@ -53,24 +50,23 @@ class Lane:
         self._crowded = False
         self._lonely = 0
         self._scheduled = False
-        self._wait_s = 0.0
+        self._pauses = pauses()
         self._give_up = 0.0
 
-    def is_free(self) -> bool:
-        """Whether a request may be applied at once."""
-        return not (self._crowded or self._watching or self._queue)
-
-    def occupy(self) -> None:
-        """Note that a request is applied at once.
+    def take(self) -> bool:
+        """Whether a request may be applied at once.
 
         Every few requests the rest of the turn is watched: another request in it shows
         that several are at work (or one that never lets the loop have its turn).
         """
+        if self._crowded or self._watching or self._queue:
+            return False
         self._streak += 1
         if self._streak >= STREAK:
             self._streak = 0
             self._watching = True
             self._loop.call_soon(self._turn)
+        return True
 
     def _turn(self) -> None:
         self._watching = False
@@ -85,7 +81,7 @@ class Lane:
         self._queue.append((call, future))
         if not self._scheduled:
             self._scheduled = True
-            self._give_up = time.monotonic() + _LOCK_WAIT_S
+            self._give_up = time.monotonic() + LOCK_WAIT_S
             self._loop.call_soon(self._flush)
         return future
 
@@ -103,17 +99,16 @@ class Lane:
                 self._apply(group)
         except Busy as busy:
             if time.monotonic() > self._give_up:
-                self._fail(group, errors.locked(self._path, _LOCK_WAIT_S), busy)
+                self._fail(group, errors.locked(self._path, LOCK_WAIT_S), busy)
             else:
                 self._queue = group + self._queue
-                self._wait_s = min(max(self._wait_s * 2, _FIRST_WAIT_S), _LONGEST_WAIT_S)
                 self._scheduled = True
-                self._loop.call_later(self._wait_s * random.uniform(0.5, 1.0), self._flush)  # noqa: S311  # spreads retries
+                self._loop.call_later(next(self._pauses), self._flush)
                 return
-        self._wait_s = 0.0
+        self._pauses = pauses()
         if self._queue and not self._scheduled:
             self._scheduled = True
-            self._give_up = time.monotonic() + _LOCK_WAIT_S
+            self._give_up = time.monotonic() + LOCK_WAIT_S
             self._loop.call_soon(self._flush)
 
     def _apply(self, group: list[tuple[Call, asyncio.Future[tuple[str, bool]]]]) -> None:

@@ -23,6 +23,9 @@ __all__ = ["Delivery", "Listener", "fetch", "hold_ms", "route", "waiting"]
 #: A message left lying by the member it was meant for is anybody's after this long.
 UNFETCHED_MS: Final = 1_000
 
+#: Messages taken in one transaction.
+BATCH: Final = 200
+
 #: Releases in a row that are still delivered at once; the next ones wait 100 ms,
 #: doubling up to half a minute, so that a task no worker can run does not spin.
 FREE_RELEASES: Final = 2
@@ -183,15 +186,19 @@ def waiting(
     return ready, next_at
 
 
-def fetch(tx: Transaction, me: Listener, *, everything: bool) -> tuple[list[Delivery], int | None]:
-    """Take the messages for this connection out of the outbox.
+def fetch(
+    tx: Transaction, me: Listener, *, everything: bool
+) -> tuple[list[Delivery], int | None, bool]:
+    """Take a batch of messages for this connection out of the outbox.
 
     Returns:
-        The messages in the order they were sent, and when the next held one is ready.
+        The messages in the order they were sent, when the next held one is ready, and
+        whether there are more to take now.
     """
     ready, next_at = waiting(tx, me, everything=everything)
     deliveries: list[Delivery] = []
-    for seq, task_id, version, promise_id in ready:
+    tx.must_sync = tx.must_sync or bool(ready)
+    for seq, task_id, version, promise_id in ready[:BATCH]:
         tx.run(sql.OUTBOX_DELETE, seq)
         if task_id is not None:
             tx.run(sql.TASK_MEMBER, me.id, task_id)
@@ -200,4 +207,4 @@ def fetch(tx: Transaction, me: Listener, *, everything: bool) -> tuple[list[Deli
             delivery = _unblock(tx, promise_id)
             if delivery is not None:
                 deliveries.append(delivery)
-    return deliveries, next_at
+    return deliveries, next_at, len(ready) > BATCH

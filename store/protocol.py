@@ -11,7 +11,7 @@ from store import promise_ops, schedule_ops, search, task_ops, wire
 from store.transaction import Transaction
 from store.wire import Answer, Request
 
-__all__ = ["OPERATIONS", "SEARCHES", "Call", "prepare", "reply"]
+__all__ = ["OPERATIONS", "SEARCHES", "Call", "apply", "prepare", "reply"]
 
 
 class Operation(NamedTuple):
@@ -19,11 +19,13 @@ class Operation(NamedTuple):
 
     Attributes:
         decoder: Decodes the request's data.
+        check: What is wrong with the data beyond its types, or None.
         apply: `(tx, data) -> (status, data)`.
         writes: Whether it may change anything.
     """
 
     decoder: msgspec.json.Decoder[Any]
+    check: Callable[[Any], str | None]
     apply: Callable[[Transaction, Any], Answer]
     writes: bool = True
 
@@ -32,6 +34,7 @@ class Search(NamedTuple):
     """How a kind of search is decoded and turned into a query: `(data, now_ms) -> query`."""
 
     decoder: msgspec.json.Decoder[Any]
+    check: Callable[[Any], str | None]
     query: Callable[[Any, int], search.Query]
 
 
@@ -56,7 +59,11 @@ class Call(msgspec.Struct, gc=False):
 def _operation(
     data: Any, apply: Callable[[Transaction, Any], Answer], *, writes: bool = True
 ) -> Operation:
-    return Operation(msgspec.json.Decoder(data), apply, writes)
+    return Operation(msgspec.json.Decoder(data), wire.check_of(data), apply, writes)
+
+
+def _search(data: Any, query: Callable[[Any, int], search.Query]) -> Search:
+    return Search(msgspec.json.Decoder(data), wire.check_of(data), query)
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
@@ -81,9 +88,9 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 
 SEARCHES: Final[dict[str, Search]] = {
-    "promise.search": Search(msgspec.json.Decoder(wire.PromiseSearch), search.promises),
-    "task.search": Search(msgspec.json.Decoder(wire.TaskSearch), search.tasks),
-    "schedule.search": Search(msgspec.json.Decoder(wire.ScheduleSearch), search.schedules),
+    "promise.search": _search(wire.PromiseSearch, search.promises),
+    "task.search": _search(wire.TaskSearch, search.tasks),
+    "schedule.search": _search(wire.ScheduleSearch, search.schedules),
 }
 
 
@@ -100,12 +107,22 @@ def prepare(text: str) -> Call:
         data = found.decoder.decode(request.data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         return Call(request, None, None, None, (400, f"invalid request: {error}"))
-    invalid = wire.validate(data)
+    invalid = found.check(data)
     if invalid is not None:
         return Call(request, data, None, None, (400, invalid))
-    if isinstance(found, Search):
-        return Call(request, data, None, found)
-    return Call(request, data, found)
+    if operation is None:
+        return Call(request, data, None, SEARCHES[request.kind])
+    return Call(request, data, operation)
+
+
+def apply(tx: Transaction, call: Call) -> str:
+    """Apply a request that has an operation and return its answer as JSON."""
+    request = call.request
+    tx.corr_id = request.corr_id
+    if call.operation is None:
+        raise AssertionError("only requests with an operation are put in a transaction")
+    status, data = call.operation.apply(tx, call.data)
+    return wire.answer(request.kind, request.corr_id, status, data)
 
 
 def reply(call: Call, answer: Answer) -> str:

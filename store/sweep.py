@@ -14,7 +14,7 @@ from store.records import ACQUIRED, PENDING, timeout_state
 from store.settlement import resend_at, settle
 from store.transaction import Transaction
 
-__all__ = ["BATCH", "PASS", "hand_back", "next_due", "release_member"]
+__all__ = ["BATCH", "PASS", "hand_back", "members", "next_due", "release_member"]
 
 #: Rows applied in one transaction: some 5 ms of work, a pause nobody notices.
 BATCH: Final = 200
@@ -63,6 +63,11 @@ def _fire_schedules(tx: Transaction) -> bool:
 #: tells whether there is more of it. What a pass itself makes due (a missed run whose
 #: promise has expired, too) is left to the next one, so its execute is still sent.
 PASS: Final = (_settle_expired, _requeue_tasks, _fire_schedules)
+
+
+def members(tx: Transaction) -> list[int]:
+    """The ids of all members, living or not."""
+    return [row[0] for row in tx.all(sql.MEMBERS)]
 
 
 def next_due(tx: Transaction) -> int | None:

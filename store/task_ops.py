@@ -300,13 +300,15 @@ def fence(tx: Transaction, data: wire.TaskFence) -> Answer:
         return refusal
     if action is None:
         return 400, invalid
-    invalid = wire.validate(action)
-    if invalid is not None:
-        return 400, invalid
     if isinstance(action, wire.PromiseCreate):
+        invalid = wire.check_promise_create(action)
+        if invalid is not None:
+            return 400, invalid
         status, answer = promise_ops.create_fenced(tx, action)
         if status == 400:
             return status, answer
+    elif not action.id or "\0" in action.id:
+        return 400, "promise id must not be empty nor contain null bytes"
     else:
         status, answer = promise_ops.settle_promise(tx, action)
     return 200, FenceAnswer(wire.inner_answer(kind, tx.corr_id, status, answer), _NO_PRELOAD)

@@ -8,6 +8,7 @@ arrives is answered: malformed JSON and wrong types are refusals with status 400
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import msgspec
@@ -23,8 +24,8 @@ __all__ = [
     "Request",
     "Settlement",
     "answer",
+    "check_of",
     "decode_request",
-    "validate",
 ]
 
 #: Separates an origin from the lineage below it, and lineage segments from each other.
@@ -299,14 +300,9 @@ def inner_answer(kind: str, corr_id: str, status: int, data: object) -> object:
 # -- what makes a request's data invalid, beyond its types ------------------------------
 
 
-def validate(data: object) -> str | None:
-    """What is wrong with decoded request data, or None."""
-    check = _CHECKS.get(type(data))
-    if check is not None:
-        found: str | None = check(data)
-        return found
-    id_ = getattr(data, "id", None)
-    return _bad_id(id_) if id_ is not None else None
+def check_of(data: type) -> Callable[[Any], str | None]:
+    """The check of a kind of request data: what is wrong with it, or None."""
+    return _CHECKS[data]
 
 
 def _bad_id(id_: str) -> str | None:
@@ -447,7 +443,9 @@ def _check_listener(data: RegisterListener) -> str | None:
     return "awaited must not be empty" if not data.awaited else None
 
 
-_CHECKS: dict[type, Any] = {
+_CHECKS: dict[type, Callable[[Any], str | None]] = {
+    PromiseId: lambda data: _bad_id(data.id),
+    PromiseSettle: lambda data: _bad_id(data.id),
     PromiseCreate: check_promise_create,
     RegisterCallback: _check_callback,
     RegisterListener: _check_listener,
