@@ -15,6 +15,7 @@ import io
 import pickle
 import types
 import weakref
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -190,26 +191,35 @@ class _BasesNamer:
         return name
 
 
-_by_value: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
+class _BoundedFile(io.BytesIO):
+    """Stops a definition that drags a large global along, before all of it is copied."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > _MAX_DEFINITION_SIZE_BYTES:
+            raise RefusedError("the definition is too large")
+        return super().write(data)
+
+
+_by_value: weakref.WeakKeyDictionary[Any, bytes | None] = weakref.WeakKeyDictionary()
 
 
 def dump_definition(definition: Any, namer: Namer) -> bytes | None:
-    """Return the code of a source-defined class or function, ``None`` if it has no bytes.
+    """Return the compressed code of a source definition, ``None`` if it has no bytes.
 
     A definition may use what cannot be stored (a lock in a global); its values are
     then stored by name and readable wherever the source has run.
     """
+    # A failure is remembered too: it can have walked far through the globals.
     with contextlib.suppress(KeyError, TypeError):
         return _by_value[definition]
-    file = io.BytesIO()
+    file = _BoundedFile()
     bases = _BasesNamer(definition, namer)
+    data: bytes | None = None
     try:
         GraphPickler(file, bases).dump(definition)
+        data = zlib.compress(file.getvalue())
     except Exception:  # noqa: BLE001 - anything may be among the globals of users' code
-        return None
-    if file.tell() > _MAX_DEFINITION_SIZE_BYTES:
-        return None
-    data = file.getvalue()
+        data = None
     if not bases.named:
         with contextlib.suppress(TypeError):
             _by_value[definition] = data

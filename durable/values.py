@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
@@ -160,13 +161,13 @@ class ValueCodec:
         has_code: bool,
     ) -> dict[str, Any]:
         definitions = _dump_definitions(writer, where)
-        has_code = has_code or any(d.get("code") for d in definitions.values())
         node: dict[str, Any] = {TAG: "sealed", "value": tree}
         if definitions:
             node["definitions"] = definitions
         if pickled:
             node["pickle"] = base64.b64encode(pickled).decode("ascii")
-        if has_code:
+            node["pickle_has_code"] = has_code
+        if has_code or definitions:
             node["bytecode"] = BYTECODE
         node["signature"] = self._signing_key().sign(_signed_bytes(node, kind))
         return node
@@ -342,7 +343,8 @@ class _Resolver:
 
     def load_parts(self) -> list[Any]:
         """Unpickle the parts."""
-        return list(self._unpickle(self._node["pickle"], "bytecode" in self._node, "a value"))
+        has_code = self._node["pickle_has_code"]
+        return list(self._unpickle(self._node["pickle"], "a value", has_code=has_code))
 
     def _find(self, label: str) -> Any:
         module, _, name = label.partition(":")
@@ -358,16 +360,17 @@ class _Resolver:
                 f"a stored value needs {name!r}, which its source defines and which could not be "
                 f"stored with it; read the value where that source has run"
             )
-        return self._unpickle(entry["code"], True, repr(name))
+        return self._unpickle(entry["code"], repr(name), has_code=True, packed=True)
 
-    def _unpickle(self, text: str, has_code: bool, what: str) -> Any:
+    def _unpickle(self, text: str, what: str, *, has_code: bool, packed: bool = False) -> Any:
         if has_code and self._node.get("bytecode") != BYTECODE:
             raise UndecodableValueError(
                 f"{what} was stored with code of another Python version; read it with the version "
                 f"that wrote it, or where the source that defines it has run"
             )
         try:
-            return GraphUnpickler(base64.b64decode(text), self.resolve).load()
+            data = base64.b64decode(text)
+            return GraphUnpickler(zlib.decompress(data) if packed else data, self.resolve).load()
         except DurableError:
             raise
         except Exception as exc:

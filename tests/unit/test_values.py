@@ -632,6 +632,16 @@ def test_code_of_another_python_version_is_not_loaded(monkeypatch):
         CODEC.decode(data)
 
 
+def test_another_python_version_reads_what_needs_no_code(monkeypatch):
+    first, second = cell(), cell()
+    monkeypatch.setattr("durable.values.BYTECODE", "00000000")
+    data = stored([first["Job"](1), Reduced(2)], namespace=first)
+    monkeypatch.undo()
+    again = CODEC.decode(data, namespace=second)
+    assert isinstance(again[0], second["Job"])
+    assert again[1] == Reduced(2)
+
+
 def test_functions_without_a_name_come_back_with_what_they_close_over():
     bound = 5
     assert through(lambda n: n + bound)(1) == 6
