@@ -84,7 +84,7 @@ class ValueCodec:
         except DurableError:
             raise
         except Exception as exc:
-            raise _unserializable(type(value), [], where, exc) from exc
+            raise _unserializable(type(value), type(value), [], where, exc) from exc
 
     def decode(
         self, data: Any, *, namespace: Mapping[str, Any] | None = None, kind: str = "value"
@@ -136,19 +136,19 @@ class ValueCodec:
         writer = ValueWriter(namespace)
         try:
             tree = writer.write(value)
-            pickled, has_code = _pickle_parts(writer, where)
+            pickled, has_code = _pickle_parts(writer, type(value), where)
         except (WholePickleNeededError, RecursionError):
             writer = ValueWriter(namespace)
             tree = writer.write_part(value)
-            pickled, has_code = _pickle_parts(writer, where, alone=True)
+            pickled, has_code = _pickle_parts(writer, type(value), where, alone=True)
         except DurableError:
             raise
         except Exception as exc:
             culprit = writer.culprit
-            raise _unserializable(type(culprit), writer.path, where, exc) from exc
+            raise _unserializable(type(culprit), type(value), writer.path, where, exc) from exc
         if not (sealed or writer.names_classes or pickled):
             return tree
-        return self._seal(tree, writer, pickled, kind, where, has_code=has_code)
+        return self._seal(tree, writer, pickled, kind, type(value), where, has_code=has_code)
 
     def _seal(
         self,
@@ -156,11 +156,12 @@ class ValueCodec:
         writer: ValueWriter,
         pickled: bytes,
         kind: str,
+        root: type,
         where: str,
         *,
         has_code: bool,
     ) -> dict[str, Any]:
-        definitions = _dump_definitions(writer, where)
+        definitions = _dump_definitions(writer, root, where)
         node: dict[str, Any] = {TAG: "sealed", "value": tree}
         if definitions:
             node["definitions"] = definitions
@@ -261,7 +262,9 @@ def _has_tag(data: Any) -> bool:
     return False
 
 
-def _pickle_parts(writer: ValueWriter, where: str, *, alone: bool = False) -> tuple[bytes, bool]:
+def _pickle_parts(
+    writer: ValueWriter, root: type, where: str, *, alone: bool = False
+) -> tuple[bytes, bool]:
     """Return the common pickle of a writer's parts and whether it has code in it."""
     if not writer.parts:
         return b"", False
@@ -270,36 +273,37 @@ def _pickle_parts(writer: ValueWriter, where: str, *, alone: bool = False) -> tu
     try:
         pickler.dump(writer.parts)
     except Exception as exc:
-        raise _blame(writer, pickler.current, where, exc) from exc
+        raise _blame(writer, pickler.current, root, where, exc) from exc
     if not alone and writer.shares(pickler.visited):
         raise WholePickleNeededError
     return file.getvalue(), pickler.has_bytecode
 
 
 def _blame(
-    writer: ValueWriter, culprit: Any, where: str, exc: Exception
+    writer: ValueWriter, culprit: Any, root: type, where: str, exc: Exception
 ) -> UnserializableValueError:
     """Return the error for a pickle that failed at ``culprit``, with its place if found."""
     for part, path in zip(writer.parts, writer.part_paths, strict=True):
         inner = path_within(part, culprit)
         if inner is not None:
-            return _unserializable(type(culprit), [*path, *inner], where, exc)
+            return _unserializable(type(culprit), root, [*path, *inner], where, exc)
     path = writer.part_paths[0] if len(writer.parts) == 1 else ()
-    return _unserializable(type(culprit), list(path), where, exc)
+    return _unserializable(type(culprit), root, list(path), where, exc)
 
 
 def _unserializable(
-    cls: type, path: list[tuple[str, Any]], where: str, exc: BaseException
+    cls: type, root: type, path: list[tuple[str, Any]], where: str, exc: BaseException
 ) -> UnserializableValueError:
     place = path_text(path)
     name = type_name(cls)
+    inside = f", inside a {type_name(root)!r}" if root is not cls else ""
     try:
         reason = f"{type(exc).__name__}: {exc}"[:300]
     except Exception:  # noqa: BLE001 - a hostile error's text
         reason = type(exc).__name__
     return UnserializableValueError(
-        f"nothing can store a value of type {name!r}: it is {place}, returned by "
-        f"{where} ({reason}). Return plain data, a dataclass or anything that pickles; "
+        f"nothing can store a value of type {name!r}: it is {place}{inside}, "
+        f"from {where} ({reason}). Return plain data, a dataclass or anything that pickles; "
         f"keep live things (locks, connections, files, tasks, generators) out of results "
         f"and get them by ctx.get_dependency",
         type_name=name,
@@ -308,7 +312,7 @@ def _unserializable(
     )
 
 
-def _dump_definitions(writer: ValueWriter, where: str) -> dict[str, Any]:
+def _dump_definitions(writer: ValueWriter, root: type, where: str) -> dict[str, Any]:
     dumped: dict[str, Any] = {}
     known = writer.definitions
     while len(dumped) < len(known.by_label):  # a definition may name its bases
@@ -317,7 +321,7 @@ def _dump_definitions(writer: ValueWriter, where: str) -> dict[str, Any]:
             live = label not in known.by_value_only
             if code is None and not live:
                 raise _unserializable(
-                    definition, [], where, TypeError("its class cannot be stored by value")
+                    definition, root, [], where, TypeError("its class cannot be stored by value")
                 )
             dumped[label] = {
                 "live": live,

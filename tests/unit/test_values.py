@@ -513,6 +513,13 @@ def test_live_things_are_refused_naming_type_place_and_step_at_once():
         assert "get_dependency" in str(caught.value)
 
 
+def test_the_type_that_was_returned_is_named_beside_the_culprit_inside_it():
+    with pytest.raises(UnserializableValueError) as caught:
+        CODEC.encode(threading.Event(), where="step 'f'")
+    assert "threading.Event" in str(caught.value)
+    assert "lock" in caught.value.type_name
+
+
 def test_the_place_is_found_inside_pickled_objects_too():
     with pytest.raises(UnserializableValueError) as caught:
         CODEC.encode([1, types.SimpleNamespace(inner=[threading.Lock()])], where="x")
