@@ -17,6 +17,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,14 +29,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMAND = Path(sys.executable).with_name("sostenuto")
 
 RUN_S = 240.0
-POLL_S = 0.002
+POLL_S = 0.004
 
 #: Every this many kills, one falls into the start-up and the replay instead of new work.
 STARTUP_EVERY = 4
 
-#: Kills are dealt over a little more than the undisturbed life, because each one costs the steps
-#: under way; without it the end of a life would never be hit.
-LIFE = 1.2
+#: Moments are dealt this far past the start of the last step, to hit the end of a life too.
+TAIL_S = 0.1
 
 RESOLVED = 1
 
@@ -168,7 +168,15 @@ class Undisturbed:
     result: Any
     steps: list[str]
     startup_s: float
-    working_s: float
+    starts_s: list[float]  # of each step, counted from the first one's
+
+    @property
+    def working_s(self) -> float:
+        return self.starts_s[-1]
+
+    def steps_by(self, moment_s: float) -> int:
+        """How many steps had started by a moment of this life."""
+        return bisect_right(self.starts_s, moment_s)
 
 
 def run_undisturbed(place: Workplace) -> Undisturbed:
@@ -180,7 +188,7 @@ def run_undisturbed(place: Workplace) -> Undisturbed:
         result=place.record("undisturbed")["result"],
         steps=[line.step for line in lines],
         startup_s=lines[0].at_s - started_s,
-        working_s=lines[-1].at_s - lines[0].at_s,
+        starts_s=sorted(line.at_s - lines[0].at_s for line in lines),
     )
 
 
@@ -210,23 +218,21 @@ class Kills:
 def run_killed(place: Workplace, undisturbed: Undisturbed, kills: int, seed: int) -> Kills:
     """Kill and resume until ``kills`` have landed; then let the last execution end.
 
-    An execution that ends before its kill is followed by the next one, so that every kill hits a
-    living process. The moments lie at random across the undisturbed run's working life; the
-    distance of two is counted from the first new step, so that a slow start-up does not turn all
-    of them into kills of the start-up. Those are dealt separately.
+    The moments lie at random across the undisturbed run's life. One is reached when as many steps
+    have started as had by then, plus a part of a step: a machine that is busier now than it was
+    does not move it. Some kills fall into the start-up and the replay instead. An execution that
+    ends before its kill is followed by the next one, so that every kill hits a living process.
 
     Raises:
         AssertionError: A step that was recorded as done ran again, or a run failed.
     """
     dice = random.Random(seed)
-    moments = sorted(dice.uniform(0, LIFE * undisturbed.working_s) for _ in range(kills))
-    gaps = [late - early for early, late in zip([0.0, *moments], moments, strict=False)]
+    life_s = undisturbed.working_s + TAIL_S
     seen = Kills()
-    execution_id, done, started_s = "", set[str](), 0.0
-    for number, gap_s in enumerate(gaps):
-        group = dice.random() < 0.5
+    execution_id, done = "", set[str]()
+    for number, moment_s in enumerate(sorted(dice.uniform(0, life_s) for _ in range(kills))):
         in_startup = number % STARTUP_EVERY == STARTUP_EVERY - 1
-        wait_s = dice.uniform(0, undisturbed.startup_s) if in_startup else gap_s
+        group = dice.random() < 0.5
         while True:
             if not execution_id:
                 execution_id, done = f"killed-{len(seen.executions) + 1}", set()
@@ -234,17 +240,21 @@ def run_killed(place: Workplace, undisturbed: Undisturbed, kills: int, seed: int
                 seen.runs_of[execution_id] = Counter()
             offset, started_s = len(place.lines()), time.time()
             process = place.start(execution_id)
-            if not in_startup:
-                wait_for_line(place, process, offset)
+            if in_startup:
+                wait_s = dice.uniform(0, undisturbed.startup_s)
+            else:
+                steps = undisturbed.steps_by(moment_s)
+                wait_for_lines(place, process, offset + max(1, steps - len(done)))
+                beyond_s = max(0.0, moment_s - undisturbed.working_s)
+                wait_s = beyond_s + dice.uniform(0, 2 * undisturbed.working_s / steps)
             ended = ends_within(process, wait_s)
             if not ended:
                 kill(process, group=group)
-            new = place.lines(offset)
-            note(seen, execution_id, new, done, started_s)
+            note(seen, execution_id, place.lines(offset), done, started_s)
             if not ended:
                 break
             assert process.returncode == 0, place.output()
-            execution_id = ""
+            execution_id, moment_s = "", dice.uniform(0, undisturbed.working_s)
         done = place.done_steps(execution_id)
         seen.landed += 1
         seen.done_at_kill.append(len(done))
@@ -254,11 +264,11 @@ def run_killed(place: Workplace, undisturbed: Undisturbed, kills: int, seed: int
     return seen
 
 
-def wait_for_line(place: Workplace, process: subprocess.Popen[bytes], offset: int) -> None:
+def wait_for_lines(place: Workplace, process: subprocess.Popen[bytes], count: int) -> None:
+    """Wait until the log has so many lines, or the process has ended."""
     deadline = time.monotonic() + RUN_S
-    size = place.log.stat().st_size if place.log.exists() else 0
     while process.poll() is None:
-        if place.log.exists() and (place.log.stat().st_size > size or place.lines(offset)):
+        if place.log.exists() and place.log.read_bytes().count(b"\n") >= count:
             return
         assert time.monotonic() < deadline, f"no step within {RUN_S} s: {place.output()}"
         time.sleep(POLL_S)
