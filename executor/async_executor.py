@@ -1,0 +1,360 @@
+"""A session that runs source text as if typed at a prompt that allows ``await``."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from contextvars import copy_context
+from enum import Enum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from executor import output, tasks
+from executor.compiler import CellCompiler, CompiledCell
+from executor.deadlines import add_notes, checked_limit
+from executor.errors import ExecutorClosedError, ReentrantExecutionError
+from executor.modes import ExecutionMode
+from executor.namespace import NamespaceManager
+from executor.outcome import Outcome
+from executor.runner import STOP_GRACE_S, CellRunner, Stop
+from executor.runs import Run, current_run
+from executor.source import TLA_FLAG
+from executor.transport import ErrorMessage, NoteMessage, Outlet, ResultMessage, Transport
+from executor.turns import Turns
+
+__all__ = ["AsyncExecutor"]
+
+
+class _Inherit(Enum):
+    TIMEOUT = "the executor's own limit"
+
+
+_INHERIT: Final = _Inherit.TIMEOUT
+
+
+class AsyncExecutor:
+    """Runs cells one after another in one live namespace and one context.
+
+    Args:
+        namespace_manager: The namespace to live in; a new one by default.
+        transport: Where output, results, errors and notes go while cells run. Without one,
+            output goes where it always went.
+        execution_id: What messages, notes and tracebacks call this session; by default a new
+            unique name.
+        timeout: Seconds that a cell may take; None for no limit.
+
+    Raises:
+        TypeError: ``timeout`` is not a number.
+        ValueError: ``timeout`` is negative or NaN.
+
+    Example:
+        >>> async with AsyncExecutor() as ex:
+        ...     await ex.execute("await asyncio.sleep(0, 42)")
+        42
+    """
+
+    PyCF_ALLOW_TOP_LEVEL_AWAIT = TLA_FLAG
+
+    def __init__(
+        self,
+        namespace_manager: NamespaceManager | None = None,
+        transport: Transport | None = None,
+        execution_id: str | None = None,
+        *,
+        timeout: float | None = 30.0,
+    ) -> None:
+        self._timeout_s = checked_limit(timeout)
+        self._namespace = namespace_manager if namespace_manager is not None else NamespaceManager()
+        self._execution_id = execution_id or f"exec-{uuid.uuid4().hex[:12]}"
+        self._outlet = None if transport is None else Outlet(transport)
+        self._tasks = tasks.TaskRegistry(self._report_failed_task)
+        self._compiler = CellCompiler(self._execution_id)
+        self._runner = CellRunner(self._namespace.namespace, copy_context(), self._tasks)
+        self._turns = Turns()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._run: Run | None = None
+        self._is_closed = False
+        if self._outlet is not None:
+            output.acquire()
+
+    # -- what a session is ---------------------------------------------------------------------
+
+    @property
+    def namespace(self) -> NamespaceManager:
+        """The manager of the live namespace."""
+        return self._namespace
+
+    @property
+    def execution_id(self) -> str:
+        """What messages, notes and tracebacks call this session."""
+        return self._execution_id
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a cell may take, or None for no limit."""
+        return self._timeout_s
+
+    @property
+    def tasks(self) -> list[asyncio.Future[Any]]:
+        """The tasks that cells have started and that have not ended, oldest first."""
+        return self._tasks.pending
+
+    @property
+    def notes(self) -> tuple[NoteMessage, ...]:
+        """What was noted about the cell that ran last, and since then by what it left running."""
+        return () if self._run is None else tuple(self._run.notes)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether ``aclose()`` was called."""
+        return self._is_closed
+
+    # -- running -------------------------------------------------------------------------------
+
+    async def execute(self, source: str, *, timeout: float | _Inherit | None = _INHERIT) -> Any:
+        """Run one cell; concurrent calls run one after another, in the order of the calls.
+
+        Args:
+            source: The text of the cell.
+            timeout: Seconds it may take, None for no limit; the executor's own limit by default.
+
+        Returns:
+            The value of the last expression; None where there is none, or where a trailing
+            semicolon silences it.
+
+        Raises:
+            BaseException: Whatever the code raised, with notes that name this session. A
+                StopIteration, which no coroutine can raise, is the cause of a RuntimeError.
+            SyntaxError: The code cannot be compiled.
+            TypeError: ``source`` is not a str.
+            TimeoutError: The cell did not end in time.
+            ExecutionInterruptedError: ``interrupt()`` stopped the cell.
+            ReentrantExecutionError: The cell that is running made this call.
+            ExecutorClosedError: The executor is closed.
+        """
+        limit_s = self._timeout_s if timeout is _INHERIT else checked_limit(timeout)
+        self._refuse_reentry()
+        await self._turns.enter()
+        try:
+            outcome = await self._run_cell(source, limit_s)
+        finally:
+            self._turns.leave()
+        if outcome.error is None:
+            return outcome.value
+        try:
+            raise outcome.error
+        except BaseException as error:
+            outcome.restore(error)
+            raise
+
+    def analyze_execution_mode(self, source: str) -> ExecutionMode:
+        """Say where a cell would run, without running anything; never raises."""
+        try:
+            return self._route(self._compiler.preview(source))
+        except Exception:  # noqa: BLE001  # source that cannot run waits for nothing
+            return ExecutionMode.SIMPLE_SYNC
+
+    async def interrupt(self) -> bool:
+        """Stop the cell that is running; its ``execute()`` raises ExecutionInterruptedError.
+
+        Returns:
+            Whether a cell was running. When this returns the cell has ended, or has been given
+            up, unless it is the cell itself that asks.
+        """
+        task = self._runner.stop(Stop.INTERRUPT)
+        if task is None:
+            return False
+        if not self._is_own_call():
+            await asyncio.wait({task}, timeout=STOP_GRACE_S)
+        return True
+
+    async def aclose(self) -> None:
+        """Stop what runs, cancel and await what cells left running, and report what failed.
+
+        Raises:
+            ReentrantExecutionError: A running cell tried to close its own executor.
+        """
+        self._refuse_reentry()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._turns.refuse_waiting(ExecutorClosedError, self._closed_message())
+        await self.interrupt()
+        await self._cancel_tasks()
+        self._tasks.flush()
+        self._compiler.clear()
+        if self._loop is not None:
+            tasks.unwatch(self._loop)
+            self._loop = None
+        if self._outlet is not None:
+            output.release()
+            await self._outlet.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    # -- one cell ------------------------------------------------------------------------------
+
+    async def _run_cell(self, source: str, limit_s: float | None) -> Outcome:
+        self._refuse_closed()
+        self._attend(asyncio.get_running_loop())
+        run = self._run = self._begin()
+        cell: CompiledCell | None = None
+        mode = ExecutionMode.SIMPLE_SYNC
+        try:
+            cell = self._compiler.compile(source, run.cell)
+            mode = self._route(cell)
+        except Exception as error:  # noqa: BLE001  # raised by execute(), as the user's own
+            outcome = Outcome(None, error)
+        else:
+            self._note_rewrites(cell, run)
+            outcome = await self._runner.run(cell, run, mode, limit_s)
+        return await self._finish(source, cell, run, mode, outcome)
+
+    def _begin(self) -> Run:
+        if self._outlet is not None:
+            output.refresh()
+        return Run(
+            self._execution_id, self._namespace.begin_cell(), self._outlet, self._tasks.adopt
+        )
+
+    def _route(self, cell: CompiledCell) -> ExecutionMode:
+        cell.tree = None
+        if cell.is_coroutine:
+            return ExecutionMode.TOP_LEVEL_AWAIT
+        return ExecutionMode.ASYNC_DEF if cell.defines_async else ExecutionMode.SIMPLE_SYNC
+
+    async def _finish(
+        self,
+        source: object,
+        cell: CompiledCell | None,
+        run: Run,
+        mode: ExecutionMode,
+        outcome: Outcome,
+    ) -> Outcome:
+        run.is_active = False
+        self._tasks.settle(run)
+        if cell is not None:
+            self._compiler.future_flags |= cell.future_flags
+            for name in cell.helpers:
+                self._namespace.namespace.pop(name, None)
+        if outcome.error is not None:
+            outcome = _as_raised(outcome)
+            self._add_notes(outcome.error, source, cell, run, mode)
+        elif cell is not None and cell.is_silent:
+            outcome.value = None
+        elif outcome.value is not None:
+            self._namespace.record_expression_result(outcome.value)
+        if self._outlet is not None:
+            output.note_streams()
+            await self._send_outcome(self._outlet, run, outcome)
+        return outcome
+
+    def _add_notes(
+        self,
+        error: BaseException | None,
+        source: object,
+        cell: CompiledCell | None,
+        run: Run,
+        mode: ExecutionMode,
+    ) -> None:
+        if error is None:
+            return
+        length_chars = len(source) if isinstance(source, str) else 0
+        add_notes(error, self._execution_id, length_chars, mode)
+        if cell is not None and cell.number != run.cell:
+            with suppress(Exception):
+                BaseException.add_note(
+                    error, f"Cell {run.cell} repeats the source of cell {cell.number}"
+                )
+
+    async def _send_outcome(self, outlet: Outlet, run: Run, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            outlet.send(ErrorMessage(run.execution_id, run.cell, outcome.error))
+        elif outcome.value is not None:
+            outlet.send(ResultMessage(run.execution_id, run.cell, outcome.value))
+        await outlet.drain()
+
+    def _note_rewrites(self, cell: CompiledCell, run: Run) -> None:
+        for change in cell.rewrites:
+            text = f"line {change.line}, column {change.column + 1}: {change.change}"
+            run.note("rewrite", text, change.line)
+
+    # -- tasks and closing ---------------------------------------------------------------------
+
+    def _attend(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Follow the session to the loop that runs it now."""
+        if loop is self._loop:
+            return
+        if self._loop is not None:
+            tasks.unwatch(self._loop)
+        self._loop = loop
+        tasks.watch(loop)
+        if self._outlet is not None:
+            self._outlet.bind(loop)
+
+    def _report_failed_task(
+        self, task: asyncio.Future[Any], error: BaseException, run: Run
+    ) -> None:
+        name = task.get_name() if isinstance(task, asyncio.Task) else repr(task)
+        with suppress(Exception):
+            BaseException.add_note(error, f"Execution ID: {run.execution_id}")
+            BaseException.add_note(error, f"Raised in task {name} of cell {run.cell}")
+        run.note("task", f"task {name} of cell {run.cell} failed: {type(error).__name__}")
+        if run.outlet is not None:
+            run.outlet.send(ErrorMessage(run.execution_id, run.cell, error, name))
+        else:
+            message = f"task {name} of cell {run.cell} of session {run.execution_id} failed"
+            context = {"message": message, "exception": error, "task": task}
+            task.get_loop().call_exception_handler(context)
+
+    async def _cancel_tasks(self) -> None:
+        pending = [
+            task for task in self._tasks.pending if task.get_loop() is asyncio.get_running_loop()
+        ]
+        for task in pending:
+            task.cancel()
+        if not pending:
+            return
+        _, refusing = await asyncio.wait(pending, timeout=STOP_GRACE_S)
+        for task in refusing:
+            # It swallows its cancellation; asyncio.run() would wait for it forever at its end.
+            asyncio._unregister_task(task)  # type: ignore[arg-type]  # noqa: SLF001  # documented for loop authors
+
+    def _is_own_call(self) -> bool:
+        run = current_run()
+        return run is not None and run is self._run and run.is_active
+
+    def _refuse_reentry(self) -> None:
+        if self._is_own_call():
+            raise ReentrantExecutionError(
+                f"the running cell of session {self._execution_id} called its own executor, "
+                "which runs one cell at a time: it would wait for itself; await the code directly, "
+                "or use another executor"
+            )
+
+    def _refuse_closed(self) -> None:
+        if self._is_closed:
+            raise ExecutorClosedError(self._closed_message())
+
+    def _closed_message(self) -> str:
+        return f"session {self._execution_id} is closed and runs no more cells"
+
+
+def _as_raised(outcome: Outcome) -> Outcome:
+    """A coroutine cannot raise StopIteration: do what CPython does where one tries to."""
+    stop = outcome.error
+    if not isinstance(stop, StopIteration):
+        return outcome
+    error = RuntimeError("coroutine raised StopIteration")
+    error.__cause__ = stop
+    return Outcome(None, error.with_traceback(stop.__traceback__))

@@ -1,0 +1,230 @@
+"""A cell's text to code objects: its body, and its last expression apart from the body."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import warnings
+from collections import OrderedDict
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from types import CodeType
+
+from executor.source import (
+    TLA_FLAG,
+    check_source,
+    is_registered,
+    nested_code,
+    parse,
+    refuse_depth,
+    register_lines,
+    with_text,
+)
+from executor.transforms import Rewrite, is_missing_async, rewrite
+
+__all__ = ["CellCompiler", "CompiledCell", "compile_cell"]
+
+FUTURE_FLAGS: int = 0
+for _feature in __future__.all_feature_names:
+    FUTURE_FLAGS |= getattr(__future__, _feature).compiler_flag
+
+# Cells are short; a loop that repeats more different ones than this gains little from a cache.
+_MAX_CACHED_CELLS = 256
+_MAX_CACHED_CHARS = 1024 * 1024
+
+
+class CompiledCell:
+    """A cell that is ready to run any number of times.
+
+    Attributes:
+        source: The text that was compiled.
+        filename: What tracebacks call it: the session, and the cell that had this text first.
+        number: The number of that cell.
+        body: Code of all statements but a last expression, or None.
+        last: Code of the last expression, or None.
+        body_awaits: Whether ``body`` evaluates to a coroutine, which is to be awaited.
+        last_awaits: Whether ``last`` does.
+        is_silent: Whether a trailing semicolon silences the value.
+        future_flags: The ``__future__`` features that are on after this cell.
+        rewrites: What was changed to make CPython accept the cell.
+        helpers: Names to be removed from the namespace after the cell.
+        defines_async: Whether it defines asynchronous functions or generators.
+        tree: The syntax tree; dropped once the cell has been routed.
+    """
+
+    __slots__ = (
+        "__weakref__", "body", "body_awaits", "defines_async", "filename", "future_flags",
+        "helpers", "is_coroutine", "is_silent", "last", "last_awaits", "number", "rewrites",
+        "source", "tree",
+    )  # fmt: skip
+
+    def __init__(self, source: str, filename: str, number: int) -> None:
+        self.source = source
+        self.filename = filename
+        self.number = number
+        self.body: CodeType | None = None
+        self.last: CodeType | None = None
+        self.body_awaits = self.last_awaits = self.is_coroutine = False
+        self.is_silent = self.defines_async = False
+        self.future_flags = 0
+        self.rewrites: tuple[Rewrite, ...] = ()
+        self.helpers: tuple[str, ...] = ()
+        self.tree: ast.Module | None = None
+
+    @property
+    def codes(self) -> list[CodeType]:
+        """The code objects to run, in order."""
+        return [code for code in (self.body, self.last) if code is not None]
+
+
+def compile_cell(source: str, filename: str, number: int, flags: int) -> CompiledCell:
+    """Compile all of a cell before any of it runs.
+
+    Args:
+        source: Text that :func:`~executor.source.check_source` has let through.
+        filename: What tracebacks are to call it.
+        number: Its number in the session.
+        flags: The ``__future__`` features that earlier cells have turned on.
+
+    Raises:
+        SyntaxError: CPython rejects the cell, and no safe change makes it acceptable.
+    """
+    cell = CompiledCell(source, filename, number)
+    tree = parse(source, filename, flags)
+    try:
+        _compile_parts(cell, tree, flags)
+    except SyntaxError as error:
+        if not is_missing_async(error) or not _compile_rewritten(cell, tree, flags):
+            raise with_text(error, source) from None
+    except (RecursionError, MemoryError):
+        refuse_depth(source, filename)
+    cell.is_coroutine = cell.body_awaits or cell.last_awaits
+    cell.tree = tree
+    return cell
+
+
+def _compile_rewritten(cell: CompiledCell, tree: ast.Module, flags: int) -> bool:
+    """Compile again after the fallback; False where that helps nothing."""
+    try:
+        changes, helpers = rewrite(tree)
+        if not changes:
+            return False
+        with warnings.catch_warnings():
+            # The first attempt has shown what there is to warn of.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            _compile_parts(cell, tree, flags)
+    except (SyntaxError, RecursionError, MemoryError):
+        return False
+    cell.rewrites = tuple(changes)
+    cell.helpers = tuple(dict.fromkeys(helpers))
+    return True
+
+
+def _compile_parts(cell: CompiledCell, tree: ast.Module, flags: int) -> None:
+    flags |= TLA_FLAG
+    statements = tree.body
+    last = statements[-1] if statements else None
+    if not isinstance(last, ast.Expr):
+        cell.body = compile(tree, cell.filename, "exec", flags, True)
+    else:
+        if len(statements) > 1:
+            body = ast.Module(statements[:-1], tree.type_ignores)
+            cell.body = compile(body, cell.filename, "exec", flags, True)
+            # An import from __future__ among the statements holds for the expression too.
+            flags |= cell.body.co_flags & FUTURE_FLAGS
+        cell.last = compile(ast.Expression(last.value), cell.filename, "eval", flags, True)
+        cell.last_awaits = bool(cell.last.co_flags & CO_COROUTINE)
+        cell.is_silent = ";" in cell.source and _is_silenced(cell.source, last)
+    if cell.body is not None:
+        cell.body_awaits = bool(cell.body.co_flags & CO_COROUTINE)
+        flags |= cell.body.co_flags & FUTURE_FLAGS
+    cell.future_flags = flags & FUTURE_FLAGS
+    cell.defines_async = any(
+        code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)
+        for top in cell.codes
+        for code in nested_code(top)
+        if code is not top
+    )
+
+
+def _is_silenced(source: str, last: ast.Expr) -> bool:
+    """Whether a semicolon follows the last expression, at whose end only blanks can stand."""
+    if "\r" in source:
+        source = source.replace("\r\n", "\n").replace("\r", "\n")
+    assert last.end_lineno is not None  # parsed trees have positions
+    assert last.end_col_offset is not None
+    line = source.split("\n", last.end_lineno)[last.end_lineno - 1 :]
+    rest = line[0].encode()[last.end_col_offset :].decode() + "\n" + "".join(line[1:])
+    return rest.lstrip(" \t\f\\\n").startswith(";")
+
+
+class CellCompiler:
+    """Compiles the cells of one session, each text once.
+
+    Args:
+        session: What file names call the session.
+    """
+
+    def __init__(self, session: str) -> None:
+        self._session = "".join(each if each.isprintable() else "?" for each in session)
+        self._cells: OrderedDict[tuple[str, int], CompiledCell] = OrderedDict()
+        self._cached_size_chars = 0
+        self.future_flags = 0
+
+    def compile(self, source: object, number: int) -> CompiledCell:
+        """Return the compiled cell for ``source``, from the cache if it was run before.
+
+        Args:
+            source: What was given to ``execute()``.
+            number: The number of the cell that is about to run.
+
+        Raises:
+            TypeError: ``source`` is not a ``str``.
+            SyntaxError: ``source`` cannot be compiled.
+        """
+        if type(source) is str:
+            key = (source, self.future_flags)
+            cell = self._cells.get(key)
+            if cell is not None:
+                self._cells.move_to_end(key)
+                return cell
+        filename = f"<sostenuto {self._session} cell {number}>"
+        text = check_source(source, filename)
+        if is_registered(filename):
+            filename = self._another(filename)
+        cell = compile_cell(text, filename, number, self.future_flags)
+        register_lines(text, filename, cell.codes)
+        self._store((text, self.future_flags), cell)
+        return cell
+
+    def preview(self, source: object) -> CompiledCell:
+        """Compile without leaving a trace of it: for questions about source that does not run.
+
+        Raises:
+            TypeError: ``source`` is not a ``str``.
+            SyntaxError: ``source`` cannot be compiled.
+        """
+        filename = f"<sostenuto {self._session} preview>"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            return compile_cell(check_source(source, filename), filename, 0, self.future_flags)
+
+    def clear(self) -> None:
+        """Forget all cells; their lines stay for as long as their functions do."""
+        self._cells.clear()
+        self._cached_size_chars = 0
+
+    def _another(self, filename: str) -> str:
+        """A file name of its own, where another session has the same name and number."""
+        suffix = 2
+        while is_registered(f"{filename[:-1]} #{suffix}>"):
+            suffix += 1
+        return f"{filename[:-1]} #{suffix}>"
+
+    def _store(self, key: tuple[str, int], cell: CompiledCell) -> None:
+        self._cells[key] = cell
+        self._cached_size_chars += len(cell.source)
+        while len(self._cells) > _MAX_CACHED_CELLS or (
+            self._cached_size_chars > _MAX_CACHED_CHARS and len(self._cells) > 1
+        ):
+            _, oldest = self._cells.popitem(last=False)
+            self._cached_size_chars -= len(oldest.source)

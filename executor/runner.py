@@ -1,0 +1,270 @@
+"""Runs compiled cells: inline, or as a task on the event loop that can be stopped.
+
+The one seam of the executor: :meth:`CellRunner.run` is given a compiled cell, the mode it was
+routed to and its time limit, and answers with an :class:`~executor.outcome.Outcome`. It never
+raises what the cell raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from executor.compiler import CompiledCell
+from executor.deadlines import add_timeout_notes, where
+from executor.errors import ExecutionInterruptedError
+from executor.interrupts import awaiting_frames
+from executor.modes import ExecutionMode
+from executor.outcome import Outcome
+from executor.runs import CURRENT_RUN, Run
+from executor.tasks import TaskRegistry
+
+__all__ = ["CellRunner", "Stop"]
+
+STOP_GRACE_S = 0.5
+"""A stopped cell has this long for its ``finally`` blocks before its caller is let go."""
+
+
+class Stop(Enum):
+    """Why a cell was told to stop."""
+
+    TIMEOUT = "timeout"
+    INTERRUPT = "interrupt"
+    CANCEL = "cancel"
+
+
+def _run_inline(cell: CompiledCell, namespace: dict[str, Any], run: Run) -> Any:
+    CURRENT_RUN.set(run)
+    if cell.body is not None:
+        eval(cell.body, namespace)  # noqa: S307  # running the user's code is what this is for
+    if cell.last is not None:
+        return eval(cell.last, namespace)  # noqa: S307
+    return None
+
+
+# Coroutines that answer even GeneratorExit with another await. They never end; collecting one
+# would only make it refuse once more.
+_undying: list[Coroutine[Any, Any, Any]] = []
+
+
+def _leave_behind(code: Coroutine[Any, Any, Any]) -> None:
+    try:
+        code.close()
+    except BaseException:  # noqa: BLE001  # whatever its clean-up raises, its caller is gone
+        if inspect.getcoroutinestate(code) != inspect.CORO_CLOSED:
+            _undying.append(code)
+
+
+class _LoopCell:
+    """One cell on its way through the event loop, in a task of its own."""
+
+    __slots__ = (
+        "_code", "_grace", "_loop", "_waiter", "is_abandoned", "outcome", "place", "stop_reason",
+        "task",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiter: asyncio.Future[None] | None = None
+        self._code: Coroutine[Any, Any, Any] | None = None
+        self.place: str | None = None
+        self._grace: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.outcome: Outcome | None = None
+        self.stop_reason: Stop | None = None
+        self.is_abandoned = False
+
+    async def main(self, cell: CompiledCell, namespace: dict[str, Any], run: Run) -> None:
+        """The task's coroutine; nothing that the cell raises gets out of it."""
+        CURRENT_RUN.set(run)
+        value = None
+        try:
+            if cell.body is not None:
+                pending = eval(cell.body, namespace)  # noqa: S307
+                if cell.body_awaits:
+                    await self._drive(pending)
+            if cell.last is not None:
+                value = eval(cell.last, namespace)  # noqa: S307
+                if cell.last_awaits:
+                    value = await self._drive(value)
+        except BaseException as error:  # noqa: BLE001  # SystemExit in a task would stop the loop
+            self.outcome = Outcome(None, error)
+        else:
+            self.outcome = Outcome(value)
+        self._wake()
+
+    @types.coroutine
+    def _drive(self, code: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        """Await ``code``, keeping the power to leave it behind: what ``await`` cannot do."""
+        self._code = code
+        step: Callable[[], Any] = partial(code.send, None)
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as end:
+                self._code = None
+                return end.value
+            try:
+                yield waits_for
+            except BaseException as error:
+                if self.is_abandoned:
+                    _leave_behind(code)
+                    raise
+                step = partial(code.throw, error)
+            else:
+                step = partial(code.send, None)
+
+    def stop(self, reason: Stop) -> None:
+        """Cancel the cell; the first reason is the one that counts."""
+        if self.outcome is not None or self.stop_reason is not None or self.task is None:
+            return
+        self.stop_reason = reason
+        self.place = None if self._code is None else where(reversed(awaiting_frames(self._code)))
+        self._grace = self._loop.call_later(STOP_GRACE_S, self.abandon)
+        self.task.cancel()
+
+    def abandon(self) -> None:
+        """Leave the cell where it stands, and let the caller go."""
+        if self.outcome is None and self.task is not None:
+            self.is_abandoned = True
+            self.task.cancel()
+
+    async def left(self) -> asyncio.CancelledError | None:
+        """Wait until the cell has ended or was abandoned.
+
+        Returns:
+            The caller's own cancellation, where one came meanwhile; it stops the cell, and a
+            second one abandons it.
+        """
+        cancellation: asyncio.CancelledError | None = None
+        while self.outcome is None:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError as error:
+                if cancellation is None:
+                    cancellation = error
+                    self.stop(Stop.CANCEL)
+                else:
+                    self.abandon()
+        self._waiter = None
+        if self._grace is not None:
+            self._grace.cancel()
+        return cancellation
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class CellRunner:
+    """Runs the cells of one session, one at a time.
+
+    Args:
+        namespace: Globals and locals of every cell.
+        context: The session's context variables; every cell runs in this very context, so what
+            one sets the next one sees.
+        tasks: The tasks that the cells start.
+    """
+
+    def __init__(self, namespace: dict[str, Any], context: Context, tasks: TaskRegistry) -> None:
+        self._namespace = namespace
+        self._context = context
+        self._tasks = tasks
+        self._current: _LoopCell | None = None
+
+    async def run(
+        self, cell: CompiledCell, run: Run, mode: ExecutionMode, limit_s: float | None
+    ) -> Outcome:
+        """Run ``cell`` to its end, or to the end of its time.
+
+        Args:
+            cell: What to run.
+            run: Whom its output, its tasks and its notes belong to.
+            mode: Where it was routed to.
+            limit_s: Seconds until it is stopped, or None.
+        """
+        if mode is ExecutionMode.TOP_LEVEL_AWAIT:
+            return await self._run_on_loop(cell, run, limit_s)
+        return self._run_inline(cell, run)
+
+    def stop(self, reason: Stop) -> asyncio.Task[None] | None:
+        """Stop the cell that is running, if one is; returns its task."""
+        current = self._current
+        if current is None:
+            return None
+        current.stop(reason)
+        return current.task
+
+    def _run_inline(self, cell: CompiledCell, run: Run) -> Outcome:
+        try:
+            return Outcome(self._context.run(_run_inline, cell, self._namespace, run))
+        except BaseException as error:  # noqa: BLE001  # the caller raises it in its own frame
+            return Outcome(None, error)
+
+    async def _run_on_loop(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
+        loop = asyncio.get_running_loop()
+        current = _LoopCell(loop)
+        main = current.main(cell, self._namespace, run)
+        # Run at once up to the first await: a cell that never waits costs no round of the loop.
+        task = asyncio.Task(main, loop=loop, context=self._context, eager_start=True)
+        if current.outcome is not None:
+            return current.outcome
+        self._current = current
+        current.task = task
+        timer = None if limit_s is None else loop.call_later(limit_s, current.stop, Stop.TIMEOUT)
+        try:
+            cancellation = await current.left()
+        finally:
+            self._current = None
+            if timer is not None:
+                timer.cancel()
+        if current.stop_reason is None and cancellation is None:
+            assert current.outcome is not None  # left() has waited for it
+            return current.outcome
+        await self._clean_up(current, run)
+        return _stopped_outcome(current, cancellation, cell, run, limit_s)
+
+    async def _clean_up(self, current: _LoopCell, run: Run) -> None:
+        """After a stop: cancel what the cell has started, and leave nothing shared with it."""
+        children = self._tasks.pending_of(run)
+        for child in children:
+            child.cancel()
+        if children:
+            await asyncio.wait(children, timeout=STOP_GRACE_S)
+        if current.is_abandoned:
+            run.note(
+                "abandoned",
+                f"The cell had not ended {STOP_GRACE_S:g} seconds after it was stopped. It was "
+                "left where it stood; what it had still to clean up may not have been done.",
+            )
+
+
+def _stopped_outcome(
+    current: _LoopCell,
+    cancellation: asyncio.CancelledError | None,
+    cell: CompiledCell,
+    run: Run,
+    limit_s: float | None,
+) -> Outcome:
+    if cancellation is not None:
+        return Outcome(None, cancellation)
+    ended = current.outcome.error if current.outcome is not None else None
+    error: Exception
+    if current.stop_reason is Stop.TIMEOUT:
+        assert limit_s is not None  # nothing times out without a limit
+        error = TimeoutError(f"the cell did not end within {limit_s:g} seconds")
+        add_timeout_notes(error, limit_s, cell.source, current.place)
+    else:
+        error = ExecutionInterruptedError("the cell was interrupted")
+        if current.place is not None:
+            error.add_note(current.place)
+    # Without the user's frames it would show nothing but how the cell was left behind.
+    error.__cause__ = None if current.is_abandoned else ended
+    return Outcome(None, error)

@@ -1,0 +1,63 @@
+"""Which cell the code that is running belongs to: through awaits, tasks, callbacks and threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from executor.transport import NoteMessage, Outlet
+
+__all__ = ["CURRENT_RUN", "Run", "current_run"]
+
+
+class Run:
+    """One execution of one cell, as its tasks, its threads and its output know it.
+
+    Attributes:
+        execution_id: The executor's id.
+        cell: Number of the cell.
+        outlet: Where its messages go; None where no transport was given.
+        adopt: Called with every task that is started on behalf of this run.
+        is_active: Whether the cell itself is still running.
+        notes: What was noted about it, in order.
+    """
+
+    __slots__ = ("adopt", "cell", "execution_id", "is_active", "notes", "outlet")
+
+    def __init__(
+        self,
+        execution_id: str,
+        cell: int,
+        outlet: Outlet | None,
+        adopt: Callable[[asyncio.Future[object], Run], None],
+    ) -> None:
+        self.execution_id = execution_id
+        self.cell = cell
+        self.outlet = outlet
+        self.adopt = adopt
+        self.is_active = True
+        self.notes: list[NoteMessage] = []
+
+    def note(self, topic: str, text: str, line: int | None = None) -> None:
+        """Record a note, and send it to the transport."""
+        message = NoteMessage(self.execution_id, self.cell, topic, text, line)
+        self.notes.append(message)
+        if self.outlet is not None:
+            self.outlet.send(message)
+
+
+CURRENT_RUN: ContextVar[Run | None] = ContextVar("sostenuto_run", default=None)
+"""Set in a session's context; tasks and callbacks inherit it with their copy of the context."""
+
+THREAD_RUN_ATTRIBUTE = "_sostenuto_run"
+"""Where a thread keeps the run that started it: before Python 3.14 threads inherit no context."""
+
+
+def current_run() -> Run | None:
+    """The run that the calling code belongs to, or None for code of the host."""
+    run = CURRENT_RUN.get()
+    if run is None:
+        run = getattr(threading.current_thread(), THREAD_RUN_ATTRIBUTE, None)
+    return run
