@@ -364,8 +364,7 @@ class SqliteConnection:
                 await asyncio.sleep(LIVENESS_S)
 
     async def _check_life(self, engine: Engine) -> None:
-        self._missing = not engine.database.is_present()
-        if self._missing:
+        if not engine.database.is_present():
             raise errors.deleted(self.path)
         if self._locks is not None:
             with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from typing import Final
 
 from store import errors, schema
@@ -21,6 +22,10 @@ _CACHE: Final = "PRAGMA cache_size = -32768"
 
 #: Prepared statements kept: more than the store has.
 _STATEMENTS: Final = 256
+
+#: Seconds between looks at whether the file is still there; what is acknowledged to a
+#: deleted file in that time is lost just as what was before it.
+CHECK_S: Final = 0.001
 
 #: Connections inherited over a fork. They must be neither used nor closed by the child:
 #: SQLite's locks belong to the parent process.
@@ -60,7 +65,11 @@ class Database:
             _CACHE,
         ):
             self._execute(pragma).fetchall()
+        self._log_path = f"{path}-wal"
         self._identity = _identity(path)
+        self._log_identity: tuple[int, int] | None = None
+        self._checked_s = 0.0
+        self._missing = False
 
     def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
         """Start a transaction.
@@ -80,16 +89,22 @@ class Database:
         return Transaction(self._execute, now_ms, member)
 
     def commit(self) -> None:
-        """Commit.
+        """Commit; now and then, make sure that this still is the file at the path.
 
         Raises:
-            StoreError: The commit failed; nothing of the transaction was kept.
+            StoreError: The commit failed and nothing was kept, or the file is gone.
         """
         try:
             self._execute(sql.COMMIT)
         except sqlite3.Error as error:
             self.rollback()
             raise errors.translate(error, self.path) from error
+        real_s = time.monotonic()
+        if real_s - self._checked_s >= CHECK_S or self._missing:
+            self._checked_s = real_s
+            self._missing = not self.is_present()
+            if self._missing:
+                raise errors.deleted(self.path)
 
     def rollback(self) -> None:
         """Undo the open transaction, if SQLite has not done so already."""
@@ -107,8 +122,11 @@ class Database:
         return int(version)
 
     def is_present(self) -> bool:
-        """Whether the open file is still the one at the path."""
-        return _identity(self.path) == self._identity
+        """Whether the open file and its log are still those at the path."""
+        log = _identity(self._log_path)
+        if self._log_identity is None:
+            self._log_identity = log
+        return _identity(self.path) == self._identity and log == self._log_identity
 
     def close(self) -> None:
         """Close the connection; after a fork it is only forgotten."""
