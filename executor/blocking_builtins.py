@@ -242,6 +242,11 @@ def _exec(ops: Operations, args: Args) -> Value | None:
     return None
 
 
+@_models("compile")
+def _compile(ops: Operations, args: Args) -> Value | None:
+    return args.get(0, "source")
+
+
 @_models("asyncio.run", "asyncio.runners.run")
 def _run_loop(ops: Operations, args: Args) -> Value | None:
     ops.waits("asyncio.run")
@@ -386,7 +391,7 @@ def _join(ops: Operations, args: Args) -> Value | None:
     return None
 
 
-@_models("Lazy.__next__", "Lazy.send", "Lazy.throw")
+@_models("Lazy.__next__", "Lazy.send", "Lazy.throw", "LiveIterator.__next__", "LiveIterator.send")
 def _lazy_next(ops: Operations, args: Args) -> Value | None:
     return ops.iterate(args.get(0))
 

@@ -24,6 +24,7 @@ from executor.blocking_values import (
     Iterable,
     Lazy,
     LiveClass,
+    LiveIterator,
     Mapping,
     Native,
     Object,
@@ -99,12 +100,32 @@ class Followed(Statements):
         finally:
             self.line_is_fixed = fixed
 
+    def consume_live(self, iterator: LiveIterator) -> Value | None:
+        """Follow what consuming an iterator of an earlier cell does."""
+        live = iterator.iterator
+        if type(live) is map:
+            _, (function, *sources) = map.__reduce__(live)  # type: ignore[misc]
+            items = [self.iterate(self.live.read(source)) for source in sources]
+            return self.call(self.live.read(function), Args(items))
+        frame = live.gi_frame
+        if frame is None or live.gi_running:
+            return None
+        bound = {name: self.live.read(value) for name, value in dict(frame.f_locals).items()}
+        scope = Scope(self.global_scope(frame.f_globals), bound)
+        fixed, self.line_is_fixed = self.line_is_fixed, True
+        try:
+            return self._code_function(frame.f_code, scope, [], {}, consumed=True).call(Args([]))
+        finally:
+            self.line_is_fixed = fixed
+
     def _code_function(
         self,
         code: CodeType,
         scope: Scope,
         defaults: list[Value | None],
         keyword_defaults: dict[str, Value | None],
+        *,
+        consumed: bool = False,
     ) -> Native:
         """A callable that reads a code object when it is called or consumed."""
 
@@ -117,7 +138,8 @@ class Followed(Statements):
                 return None
             self._kept.append((code, scope, args))
             inner = Scope(scope)
-            _bind_code_arguments(code, inner, args, defaults, keyword_defaults)
+            if not consumed:
+                _bind_code_arguments(code, inner, args, defaults, keyword_defaults)
             here, self.scope = self.scope, inner
             self._following.append(key)
             try:
@@ -131,6 +153,8 @@ class Followed(Statements):
             self._results[key] = result
             return result
 
+        if consumed:
+            return Native(run)
         if code.co_flags & inspect.CO_COROUTINE:
             return Native(lambda args: Coroutine(lambda: run(args)))
         if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
@@ -183,6 +207,10 @@ class Followed(Statements):
     def _load_name(self, frame: _Frame, instruction: dis.Instruction) -> None:
         null = instruction.opname == "LOAD_GLOBAL" and (instruction.arg or 0) & 1
         value = self.look_up(instruction.argval)
+        if null and instruction.argrepr.startswith("NULL"):  # below the callable until 3.12
+            frame.push(_NULL)
+            frame.push(value)
+            return
         frame.push(value)
         if null:
             frame.push(_NULL)

@@ -17,6 +17,7 @@ from executor.blocking_values import (
     NEVER,
     UNBOUND,
     Args,
+    Attributes,
     ClassDef,
     Const,
     Coroutine,
@@ -125,7 +126,8 @@ class Expressions(Names):
         if path == "super":
             return self._super()
         if path == "vars" and positional:
-            return None
+            owner = positional[0]
+            return None if owner is None else Attributes(owner)
         scope = self.scope if path != "globals" else self.module_of(self.scope)
         return _Globals(scope)
 
@@ -386,6 +388,8 @@ class Expressions(Names):
                 owner.attributes[name] = value
         elif isinstance(owner, ClassDef):
             owner.bound[name] = value
+        elif isinstance(owner, Function):
+            owner.attributes[name] = value
 
     def _assign_item(self, owner: Value | None, key: Value | None, value: Value | None) -> None:
         if isinstance(owner, Mapping):

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from types import (
     BuiltinFunctionType,
     FunctionType,
+    GeneratorType,
     GetSetDescriptorType,
     MethodDescriptorType,
     MethodType,
@@ -32,6 +33,7 @@ from executor.blocking_values import (
     LiveClass,
     LiveFunction,
     LiveInstance,
+    LiveIterator,
     Mapping,
     Property,
     Ref,
@@ -45,6 +47,7 @@ __all__ = ["LiveReader"]
 
 _SCALARS = (str, bytes, int, float, bool, type(None))
 _MOST_ITEMS = 64  # of a live list or dict: what follows is of the same kinds in practice
+_DEEPEST_ITEMS = 2
 _LIBRARY_PARTS = ("site-packages", "dist-packages")
 _STANDARD_LIBRARY = (sys.prefix + "/lib/python", sys.base_prefix + "/lib/python", "<frozen ")
 
@@ -61,6 +64,7 @@ class LiveReader:
 
     def __init__(self, table: BlockingTable) -> None:
         self.table = table
+        self._depth = 0
 
     def read(self, live: object) -> Value | None:
         """What a live object is to the analysis; None when that is nothing."""
@@ -249,8 +253,16 @@ class LiveReader:
         return Sequence(taken)
 
     def _item(self, item: object) -> Value | None:
-        """Items of a container, one level deep: nested containers may be cyclic."""
-        return None if type(item) in _CONTAINERS else self.read(item)
+        """An item of a container; containers in containers to a depth, for they may be cyclic."""
+        if type(item) not in _CONTAINERS:
+            return self.read(item)
+        if self._depth >= _DEEPEST_ITEMS:
+            return None
+        self._depth += 1
+        try:
+            return self.read(item)
+        finally:
+            self._depth -= 1
 
     def _dict(self, live: dict[Any, Any]) -> Value:
         entries = {}
@@ -284,6 +296,8 @@ _READERS: dict[type, Any] = {
     MethodDescriptorType: LiveReader._method_descriptor,
     type: LiveReader._class,
     functools.partial: LiveReader._partial,
+    GeneratorType: lambda _, iterator: LiveIterator(iterator),
+    map: lambda _, iterator: LiveIterator(iterator),
     type(functools.lru_cache(len)): LiveReader._cached,
     type(SimpleQueue().get): LiveReader._builtin,  # methods of newer C classes
     dict: LiveReader._dict,

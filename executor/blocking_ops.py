@@ -20,6 +20,7 @@ from executor.blocking_table import BlockingTable, MethodRule, Shape, TypeRule
 from executor.blocking_values import (
     NEVER,
     Args,
+    Attributes,
     BoundMethod,
     ClassDef,
     Const,
@@ -31,6 +32,7 @@ from executor.blocking_values import (
     LiveClass,
     LiveFunction,
     LiveInstance,
+    LiveIterator,
     Manager,
     Mapping,
     Native,
@@ -113,6 +115,10 @@ class Operations:
         """Follow a call into the body of a function of an earlier cell."""
         raise NotImplementedError  # pragma: no cover - abstract
 
+    def consume_live(self, iterator: LiveIterator) -> Value | None:
+        """Follow what consuming an iterator of an earlier cell does."""
+        raise NotImplementedError  # pragma: no cover - abstract
+
     def run_text(self, source: str) -> Value | None:
         """Follow ``exec`` or ``eval`` of a literal text."""
         raise NotImplementedError  # pragma: no cover - abstract
@@ -169,6 +175,8 @@ class Operations:
         """Read ``owner.name``."""
         if owner is None:
             return None
+        if name == "__dict__":
+            return Attributes(owner)
         if isinstance(owner, Ref):
             return self._ref_attribute(owner, name)
         if isinstance(owner, Instance):
@@ -182,6 +190,10 @@ class Operations:
             return self._bind(member, None, owner)
         if isinstance(owner, Union):
             return self._each(owner, lambda choice: self.attribute(choice, name))
+        if isinstance(owner, Function) and name in owner.attributes:
+            return owner.attributes[name]
+        if isinstance(owner, LiveFunction) and name in owner.function.__dict__:
+            return self.live.read(owner.function.__dict__[name])
         if isinstance(owner, _Chain):
             return self.rule_attribute(owner.instance, name)
         method = self.special.get(f"{type(owner).__name__}.{name}")
@@ -292,6 +304,8 @@ class Operations:
             return self.call(member.function, Args([owner]))
         if isinstance(member, Function | LiveFunction):
             return BoundMethod(member, owner)
+        if isinstance(member, Object | LiveInstance) and self._has_own(member, "__get__"):
+            return self.call_dunder(member, "__get__", Args([owner, cls]))
         return member
 
     # ------------------------------------------------------------------ calls
@@ -351,6 +365,9 @@ class Operations:
         return self.call(function.function, args)
 
     def _call_class(self, cls: ClassDef | LiveClass, args: Args) -> Value | None:
+        maker = self._metaclass_call(cls)
+        if maker is not names.MISSING:
+            return self.call(maker, args.shifted(cls))
         rule = self.rule_of(cls)
         new = self.class_member(cls, "__new__")
         if isinstance(new, Static | Function | LiveFunction):
@@ -371,6 +388,18 @@ class Operations:
         if after is not names.MISSING:
             self.call(self._bind(after, instance, cls), _NO_ARGS)
         return instance
+
+    def _metaclass_call(self, cls: ClassDef | LiveClass) -> Value | None:
+        """A metaclass's own ``__call__``, which replaces construction, or MISSING."""
+        if isinstance(cls, LiveClass):
+            kind = type(cls.cls)
+            meta: Value | None = None if kind is type else LiveClass(kind)
+        else:
+            meta = cls.metaclass
+        if meta is None:
+            return names.MISSING  # type: ignore[no-any-return]
+        found = self.class_member(meta, "__call__")
+        return found if isinstance(found, Function | LiveFunction) else names.MISSING
 
     def _inherits_init(self, cls: Value) -> bool:
         return self.class_member(cls, "__init__") is names.MISSING
@@ -424,6 +453,8 @@ class Operations:
             return value.item
         if isinstance(value, Lazy):
             return value.run()
+        if isinstance(value, LiveIterator):
+            return self.consume_live(value)
         if isinstance(value, Mapping):
             return value.keys
         if isinstance(value, Instance):
@@ -471,8 +502,9 @@ class Operations:
             return self.apply(f"{owner.rule.path}[...]", rule, Args([key]), owner)
         if isinstance(owner, Union):
             return self._each(owner, lambda choice: self.subscript(choice, key))
-        if isinstance(owner, Native):  # globals()["name"]
-            return None
+        if isinstance(owner, Attributes):
+            known = isinstance(key, Const) and type(key.value) is str
+            return self.attribute(owner.owner, key.value) if known else None
         if isinstance(owner, Ref):  # list[int], Queue[str]: the class itself
             if owner.path == "sys.modules" and isinstance(key, Const) and type(key.value) is str:
                 return Ref(self.table.canonical(key.value))

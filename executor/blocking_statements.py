@@ -379,8 +379,7 @@ class Statements(Expressions):
     def _class_def(self, node: ast.ClassDef) -> None:
         decorators = [self.value(decorator) for decorator in node.decorator_list]
         bases = [self.value(base) for base in node.bases if not isinstance(base, ast.Starred)]
-        for keyword in node.keywords:
-            self.value(keyword.value)
+        keywords = {keyword.arg: self.value(keyword.value) for keyword in node.keywords}
         here = self.scope
         inner = self.scope = Scope(here, is_class=True)
         try:
@@ -389,6 +388,10 @@ class Statements(Expressions):
             self.scope = here
         made = ClassDef(node.name, bases, inner.bound)
         made.fields = self._fields(bases, inner)
+        made.metaclass = keywords.get("metaclass")
+        for base in bases:
+            if made.metaclass is None and isinstance(base, ClassDef):
+                made.metaclass = base.metaclass
         for member in inner.bound.values():
             function = member.function if isinstance(member, Static | Property) else member
             if isinstance(function, Function) and function.owner is None:

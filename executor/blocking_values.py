@@ -18,6 +18,7 @@ __all__ = [
     "NEVER",
     "UNBOUND",
     "Args",
+    "Attributes",
     "BoundMethod",
     "ClassDef",
     "Const",
@@ -29,6 +30,7 @@ __all__ = [
     "LiveClass",
     "LiveFunction",
     "LiveInstance",
+    "LiveIterator",
     "Manager",
     "Mapping",
     "Native",
@@ -168,7 +170,7 @@ class Scope:
 class Function(Value):
     """A function or lambda whose syntax tree is at hand."""
 
-    __slots__ = ("defaults", "keyword_defaults", "node", "owner", "scope")
+    __slots__ = ("attributes", "defaults", "keyword_defaults", "node", "owner", "scope")
 
     def __init__(
         self,
@@ -183,12 +185,13 @@ class Function(Value):
         self.keyword_defaults = keyword_defaults
         self.owner: Value | None = None
         """The class it was found in, for ``super()``."""
+        self.attributes: dict[str, Maybe] = {}
 
 
 class ClassDef(Value):
     """A class defined in the cell."""
 
-    __slots__ = ("bases", "bound", "fields", "name")
+    __slots__ = ("bases", "bound", "fields", "metaclass", "name")
 
     def __init__(self, name: str, bases: list[Maybe], bound: dict[str, Maybe]) -> None:
         self.name = name
@@ -196,6 +199,7 @@ class ClassDef(Value):
         self.bound = bound
         self.fields: list[tuple[str, Maybe]] = []
         """Annotated names in order with their types, for dataclasses."""
+        self.metaclass: Value | None = None
 
 
 class Object(Value):
@@ -308,6 +312,24 @@ class Iterable(Value):
 
     def __init__(self, item: Maybe) -> None:
         self.item = item
+
+
+class LiveIterator(Value):
+    """A generator or ``map`` object made by an earlier cell."""
+
+    __slots__ = ("iterator",)
+
+    def __init__(self, iterator: Any) -> None:
+        self.iterator = iterator
+
+
+class Attributes(Value):
+    """``vars(owner)`` and ``owner.__dict__``: its items are the owner's attributes."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Value) -> None:
+        self.owner = owner
 
 
 class Lazy(Value):

@@ -79,8 +79,10 @@ class Position(NamedTuple):
     function: str
     text: str
 
-    def __str__(self) -> str:
-        place = f"{self.filename}, line {self.line}, in {self.function}"
+    @property
+    def place(self) -> str:
+        """File, line and source text, for people."""
+        place = f"{self.filename}, line {self.line}"
         return f"{place}: {self.text}" if self.text else place
 
 
@@ -250,8 +252,8 @@ class Guard:
             return False
         if self.reach == OWN_FRAMES and not self.owns(frame):
             return False
-        stack = cell_stack(frame, self)
-        return bool(stack) and (self.is_root(stack[-1]) or stack[-1] in self.bases)
+        base = _base_of(frame, self)
+        return base is not None and (self.is_root(base) or base in self.bases)
 
     def take(self) -> None:
         """Count one exception raised."""
@@ -271,20 +273,33 @@ def cell_stack(frame: FrameType | None, guard: Guard) -> list[FrameType]:
         them above the last frame of a protected package. Empty where the session's code is not
         what the thread is running: when the lowest of the frames is not the session's own.
     """
+    base = None if frame is None else _base_of(frame, guard)
     stack: list[FrameType] = []
-    while frame is not None and not _is_protected(frame, guard):
-        stack.append(frame)
+    if base is not None:
+        while frame is not None and frame is not base:
+            stack.append(frame)
+            frame = frame.f_back
+        stack.append(base)
+    return stack
+
+
+def _base_of(innermost: FrameType, guard: Guard) -> FrameType | None:
+    """The lowest frame of a cell's stack. A stack can be deep and this is asked at each event."""
+    namespace = guard.namespace
+    frame: FrameType | None = innermost
+    lowest: FrameType | None = None
+    while frame is not None:
+        if frame.f_globals is namespace:
+            lowest = frame
+        elif _is_protected(frame, guard):
+            break
+        elif not guard.dedicated:
+            lowest = None  # entered from code that is not the session's, unless more is below
         frame = frame.f_back
-    if guard.dedicated:
-        # What stands below the cell on a thread of its own is only the way into it.
-        while stack and not guard.enters(stack[-1]):
-            stack.pop()
-    return stack if stack and guard.enters(stack[-1]) else []
+    return lowest if lowest is not None and guard.enters(lowest) else None
 
 
 def _is_protected(frame: FrameType, guard: Guard) -> bool:
-    if guard.owns(frame):
-        return False
     name = frame.f_globals.get("__name__")
     if not isinstance(name, str):
         return False

@@ -7,6 +7,7 @@ loop for long becomes a :class:`Stall`: a note for the user, and a lesson for th
 same source.
 """
 
+import contextlib
 import contextvars
 import linecache
 import sys
@@ -62,19 +63,23 @@ class LoopWatch:
 
     Args:
         threshold_s: Shorter spans are forgotten.
+        on_stall: Called with each stall that is noted, in the thread and the context of the cell.
         clock: Seconds, of high resolution.
     """
 
     __slots__ = (
-        "_clock", "_threshold_s", "code", "function", "offset", "opened_s", "quick_calls", "stalls",
+        "_clock", "_on_stall", "code", "function", "offset", "opened_s", "quick_calls", "stalls",
+        "threshold_s",
     )  # fmt: skip
 
     def __init__(
         self,
         threshold_s: float = STALL_THRESHOLD_S,
         clock: Callable[[], float] = time.perf_counter,
+        on_stall: Callable[[Stall], object] | None = None,
     ) -> None:
-        self._threshold_s = threshold_s
+        self.threshold_s = threshold_s
+        self._on_stall = on_stall
         self._clock = clock
         self.opened_s = 0.0
         self.code: CodeType | None = None
@@ -90,7 +95,7 @@ class LoopWatch:
             Whether this run has made so many calls that timing each of them costs too much.
         """
         now_s = self._clock()
-        if self.code is not None and now_s - self.opened_s >= self._threshold_s:
+        if self.code is not None and now_s - self.opened_s >= self.threshold_s:
             self._note(now_s)
         self.code = code
         self.offset = offset
@@ -103,18 +108,25 @@ class LoopWatch:
         """The call has returned, or the cell awaits or has ended."""
         if self.code is not None:
             now_s = self._clock()
-            if now_s - self.opened_s >= self._threshold_s:
+            if now_s - self.opened_s >= self.threshold_s:
                 self._note(now_s)
             self.code = self.function = None
 
+    def add(self, stall: Stall) -> None:
+        """Note a stall; a run that has many of them keeps the first ones."""
+        if len(self.stalls) < _MAX_STALLS:
+            self.stalls.append(stall)
+            if self._on_stall is not None:
+                with contextlib.suppress(Exception):  # it would be raised in the cell's own frame
+                    self._on_stall(stall)
+
     def _note(self, now_s: float) -> None:
         code, function = self.code, self.function
-        if code is None or len(self.stalls) >= _MAX_STALLS:
+        if code is None:
             return
         call = None if function is None else _name_of(function)
-        self.stalls.append(
-            Stall(code.co_filename, _line_at(code, self.offset), call, now_s - self.opened_s)
-        )
+        line = _line_at(code, self.offset)
+        self.add(Stall(code.co_filename, line, call, now_s - self.opened_s))
 
 
 current_watch: contextvars.ContextVar[LoopWatch | None] = contextvars.ContextVar(

@@ -1,0 +1,239 @@
+"""One session's use of the watchdog, of its own thread, and of what running code teaches."""
+
+import asyncio
+import contextvars
+import math
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from types import CodeType
+from typing import Any
+
+from executor.compiler import CompiledCell
+from executor.interrupts import Guard, InterruptError, Position, awaiting_frames, position_of
+from executor.monitoring import LoopWatch, Stall, experience, observe
+from executor.outcome import Outcome
+from executor.runs import Run
+from executor.threads import ThreadedExecutor, no_loop_note
+from executor.watchdog import watchdog
+
+__all__ = ["Supervisor", "place_of", "was_stopped"]
+
+CELL_PREFIX = "<sostenuto "
+"""How the file names of cells begin, of every session."""
+
+# What a cell that needs the running loop mentions by name, in all likelihood: routed to a thread
+# because its last run was slow, such a cell would fail.
+_LOOP_NAMES = frozenset(
+    {
+        "anyio",
+        "asyncio",
+        "create_task",
+        "ensure_future",
+        "gather",
+        "get_event_loop",
+        "get_running_loop",
+        "run_coroutine_threadsafe",
+        "trio",
+        "uvloop",
+    }
+)
+
+
+class Supervisor:
+    """What keeps one session's cells from freezing their host.
+
+    Args:
+        session: Names the session's thread.
+        namespace: The live namespace.
+    """
+
+    def __init__(self, session: str, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._threads = ThreadedExecutor(f"sostenuto {session}")
+        self.guard: Guard | None = None
+
+    @property
+    def abandoned(self) -> list[threading.Thread]:
+        """Threads of this session that hang in C."""
+        return self._threads.abandoned
+
+    def begin(
+        self, cell: CompiledCell, limit_s: float | None, loop: asyncio.AbstractEventLoop
+    ) -> Guard:
+        """Watch a cell that is about to run on the loop, which is the calling thread's.
+
+        Args:
+            cell: Compiled.
+            limit_s: Seconds it may take, or None.
+            loop: Whose thread the cell is going to hold.
+        """
+        watchdog.signals.acquire(self)
+        guard = self._new_guard(cell, limit_s, loop)
+        watchdog.watch(guard)
+        return guard
+
+    def end(self, guard: Guard) -> None:
+        """The cell has left its frames, or never entered them."""
+        watchdog.release(guard)
+        if self.guard is guard:
+            self.guard = None
+
+    def press(self, reason: str) -> bool:
+        """End the cell that is running, from any thread, whatever it is doing.
+
+        Returns:
+            Whether one is running.
+        """
+        guard = self.guard
+        if guard is None:
+            return False
+        watchdog.press(guard, reason)
+        return True
+
+    async def run_in_thread(
+        self,
+        cell: CompiledCell,
+        call: Callable[[], Any],
+        context: contextvars.Context,
+        limit_s: float | None,
+    ) -> tuple[Outcome, Guard, asyncio.CancelledError | None]:
+        """Run a cell in the session's thread.
+
+        Args:
+            cell: Compiled.
+            call: Runs the cell.
+            context: The session's; still entered by the thread if that was abandoned.
+            limit_s: Seconds it may take, or None.
+
+        Returns:
+            How the cell ended, its guard, whose ``abandoned`` says that it has not, and the
+            caller's own cancellation if that came meanwhile.
+        """
+        guard = self._new_guard(cell, limit_s, asyncio.get_running_loop())
+        cancellation = None
+        try:
+            outcome = await self._threads.run(
+                partial(_outcome_of, call), guard=guard, context=context
+            )
+        except InterruptError as error:
+            outcome = Outcome(None, error)
+        except asyncio.CancelledError as error:
+            cancellation = error
+            outcome = Outcome(None, error)
+        finally:
+            if self.guard is guard:
+                self.guard = None
+        return outcome, guard, cancellation
+
+    def _new_guard(
+        self, cell: CompiledCell, limit_s: float | None, loop: asyncio.AbstractEventLoop
+    ) -> Guard:
+        codes: tuple[CodeType, ...] = tuple(cell.codes)
+        guard = self.guard = Guard(
+            thread_id=threading.get_ident(),
+            prefix=CELL_PREFIX,
+            namespace=self._namespace,
+            codes=codes,
+            due_s=math.inf if limit_s is None else time.monotonic() + limit_s,
+            loop=loop,
+        )
+        return guard
+
+    # -- what running teaches ------------------------------------------------------------------
+
+    def watch_loop(self, cell: CompiledCell, run: Run) -> LoopWatch | None:
+        """Time the calls of a cell on the loop; each one that holds it becomes a note.
+
+        Args:
+            cell: Compiled.
+            run: Gets the notes.
+        """
+        if not observe(cell.codes):
+            return None
+        return LoopWatch(on_stall=lambda stall: run.note("stall", str(stall), stall.line))
+
+    def learn(self, cell: CompiledCell, watch: LoopWatch | None, held_s: float | None) -> None:
+        """Remember where the cell held the loop, now that it has ended.
+
+        Args:
+            cell: What ran.
+            watch: Of this run.
+            held_s: How long the whole cell held the loop, if it awaited nothing.
+        """
+        if watch is None:
+            return
+        watch.leave()
+        if not watch.stalls and held_s is not None and held_s >= watch.threshold_s:
+            watch.add(Stall(cell.filename, 1, None, held_s))
+        if watch.stalls:
+            experience.learn(cell.source, watch.stalls)
+
+    def lesson(self, cell: CompiledCell) -> str | None:
+        """Why the cell is better off in a thread, from earlier runs of the same source.
+
+        Returns:
+            The reason, or None where there was no stall or the cell may need the loop.
+        """
+        stalls = experience.recall(cell.source)
+        if not stalls or cell.is_coroutine or _mentions_loop(cell):
+            return None
+        return f"its last run held the event loop: {stalls[0]}"
+
+    def explain(self, cell: CompiledCell, error: BaseException | None, reason: str) -> str | None:
+        """Why an asyncio call failed in a cell that ran in a thread; also learns from it."""
+        note = None if error is None else no_loop_note(error, reason)
+        if note is not None:
+            experience.bind_to_loop(cell.source)
+        return note
+
+    def close(self) -> None:
+        """The session ends: its thread goes, and its claim on the signal."""
+        self._threads.close()
+        watchdog.signals.release(self)
+
+
+def _outcome_of(call: Callable[[], Any]) -> Outcome:
+    try:
+        return Outcome(call())
+    except BaseException as error:  # noqa: BLE001 - handed to the caller as it is
+        return Outcome(None, error)
+
+
+def _mentions_loop(cell: CompiledCell) -> bool:
+    pending = list(cell.codes)
+    while pending:
+        code = pending.pop()
+        if not _LOOP_NAMES.isdisjoint(code.co_names):
+            return True
+        pending.extend(const for const in code.co_consts if isinstance(const, CodeType))
+    return False
+
+
+def was_stopped(guard: Guard, outcome: Outcome | None) -> bool:
+    """Whether the watchdog ended the cell, or gave it up.
+
+    A cell that happened to end by itself after its time was up was not stopped.
+    """
+    if guard.reason is None:
+        return False
+    if guard.abandoned or guard.delivered > 0:
+        return True
+    return outcome is not None and isinstance(outcome.error, InterruptError)
+
+
+def place_of(guard: Guard) -> str | None:
+    """Say where a cell stood when its time was up: its own line, and below it where it hung."""
+    positions = guard.positions or tuple(
+        position_of(frame) for frame in awaiting_frames(guard.coroutine)
+    )
+    if not positions:
+        return None
+    own: Position = next(
+        (each for each in positions if each.filename.startswith(CELL_PREFIX)), positions[0]
+    )
+    text = f"The code stood at {own.place}"
+    if positions[0] is not own:
+        text += f" (inside it, in {positions[0].function} at {positions[0].place})"
+    return text
