@@ -3,7 +3,7 @@
 # Needed beforehand: make, and any Python >= 3.8 with venv or pip. uv is taken from PATH or
 # installed into .tools/; CPython comes from this machine if the version of .python-version is
 # installed (also by pyenv), and is downloaded by uv otherwise. Nothing outside this directory is
-# changed but uv's cache. Once set up, no target needs the network.
+# changed but uv's cache. Once set up and run, no target needs the network.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -41,7 +41,7 @@ demo: setup  ## count the standard library in durable steps; kill it and run it 
 	@echo "it goes on where it was. DEMO_ARGS=--force starts a finished one over."
 	$(BIN)/sostenuto run examples/stdlib_census.py --db $(DEMO_DB) $(DEMO_ARGS)
 
-test: lint types imports check-wheel test-oldest test-fast  ## every check but the slow tests
+test: lint types imports check-wheel test-fast  ## every check but the slow tests
 
 lint: setup  ## ruff: rules and formatting
 	$(BIN)/ruff check
@@ -66,14 +66,20 @@ test-fast: setup  ## all tests but the slow ones, on the Python of .python-versi
 test-slow: setup  ## the long fault and scale tests
 	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
 
-test-oldest: setup  ## the unit tests on the oldest Python supported, when one can be had
-	@scripts/test-on $(OLDEST) -m unit -q $(PYTEST_ARGS)
+test-oldest: setup  ## the unit tests on the oldest Python supported, from the lock file
+	@set -e; python=$$(SOSTENUTO_REQUIRE_PYTHONS=1 scripts/get-python $(OLDEST)); \
+	export UV_PROJECT_ENVIRONMENT=.tools/python-$(OLDEST); \
+	"$$(scripts/find-uv)" sync --locked --quiet $(SYNC_ARGS) --python "$$python"; \
+	"$$UV_PROJECT_ENVIRONMENT/bin/python" -m pytest -m unit $(PYTEST_ARGS)
 
-check-wheel: setup  ## build the wheel, install it in an empty environment, run both examples from it
-	UV=$$(scripts/find-uv) $(PYTHON) scripts/check_wheel.py
+# On the oldest Python, so that one run of the unit tests covers both it and the wheel.
+check-wheel: setup  ## build the wheel, install it in an empty environment, run examples and unit tests
+	@set -e; python=$$(scripts/get-python $(OLDEST)); \
+	test -n "$$python" || echo "NOT RUN on CPython $(OLDEST): the wheel is checked on another."; \
+	UV=$$(scripts/find-uv) $(PYTHON) scripts/check_wheel.py --python "$${python:-$(PYTHON)}"
 
 wheel: setup  ## build dist/*.whl and the source archive
-	$$(scripts/find-uv) build --quiet --out-dir dist
+	$$(scripts/find-uv) build --quiet --python $(PYTHON) --out-dir dist
 	@ls -1 dist/*.whl dist/*.tar.gz
 
 bench: setup  ## the benchmarks: JSON figures and ratios, nothing asserted
