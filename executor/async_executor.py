@@ -20,6 +20,7 @@ from executor.outcome import Outcome
 from executor.runner import STOP_GRACE_S, CellRunner, Stop
 from executor.runs import Run, current_run
 from executor.source import TLA_FLAG
+from executor.supervision import Supervisor
 from executor.transport import ErrorMessage, NoteMessage, Outlet, ResultMessage, Transport
 from executor.turns import Turns
 
@@ -70,7 +71,10 @@ class AsyncExecutor:
         self._outlet = None if transport is None else Outlet(transport)
         self._tasks = tasks.TaskRegistry(self._report_failed_task)
         self._compiler = CellCompiler(self._execution_id)
-        self._runner = CellRunner(self._namespace.namespace, copy_context(), self._tasks)
+        self._supervisor = Supervisor(self._execution_id, self._namespace.namespace)
+        self._runner = CellRunner(
+            self._namespace.namespace, copy_context(), self._tasks, self._supervisor
+        )
         self._turns = Turns()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run: Run | None = None
@@ -162,11 +166,12 @@ class AsyncExecutor:
             Whether a cell was running. When this returns the cell has ended, or has been given
             up, unless it is the cell itself that asks.
         """
-        task = self._runner.stop(Stop.INTERRUPT)
-        if task is None:
+        ended = self._runner.stop(Stop.INTERRUPT)
+        if ended is None:
             return False
         if not self._is_own_call():
-            await asyncio.wait({task}, timeout=STOP_GRACE_S)
+            # From another thread's loop too: the cell's own may be frozen.
+            await asyncio.wait({asyncio.wrap_future(ended)}, timeout=4 * STOP_GRACE_S)
         return True
 
     async def aclose(self) -> None:
@@ -184,6 +189,7 @@ class AsyncExecutor:
         await self._cancel_tasks()
         self._tasks.flush()
         self._compiler.clear()
+        self._supervisor.close()
         if self._loop is not None:
             tasks.unwatch(self._loop)
             self._loop = None

@@ -50,7 +50,7 @@ class RoutedStream(io.TextIOBase):
         if run is not None:
             if not isinstance(text, str):
                 raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-            if not text or _send(run, self._name, text):
+            if not text or run.is_muted or _send(run, self._name, text):
                 return len(text)
         return len(text) if self._target is None else self._target.write(text)
 

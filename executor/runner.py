@@ -8,7 +8,9 @@ raises what the cell raised.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import inspect
+import time
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -19,10 +21,12 @@ from typing import Any
 from executor.compiler import CompiledCell
 from executor.deadlines import add_timeout_notes, where
 from executor.errors import ExecutionInterruptedError
-from executor.interrupts import awaiting_frames
+from executor.interrupts import Guard, awaiting_frames
 from executor.modes import ExecutionMode
+from executor.monitoring import LoopWatch, current_watch
 from executor.outcome import Outcome
 from executor.runs import CURRENT_RUN, Run
+from executor.supervision import Supervisor, place_of, was_stopped
 from executor.tasks import TaskRegistry
 
 __all__ = ["CellRunner", "Stop"]
@@ -39,8 +43,11 @@ class Stop(Enum):
     CANCEL = "cancel"
 
 
-def _run_inline(cell: CompiledCell, namespace: dict[str, Any], run: Run) -> Any:
+def _run_inline(
+    cell: CompiledCell, namespace: dict[str, Any], run: Run, watch: LoopWatch | None
+) -> Any:
     CURRENT_RUN.set(run)
+    current_watch.set(watch)
     if cell.body is not None:
         eval(cell.body, namespace)  # noqa: S307  # running the user's code is what this is for
     if cell.last is not None:
@@ -65,12 +72,16 @@ class _LoopCell:
     """One cell on its way through the event loop, in a task of its own."""
 
     __slots__ = (
-        "_code", "_grace", "_loop", "_waiter", "is_abandoned", "outcome", "place", "stop_reason",
-        "task",
+        "_code", "_grace", "_loop", "_supervisor", "_waiter", "guard", "is_abandoned", "outcome",
+        "place", "stop_reason", "task",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, guard: Guard
+    ) -> None:
         self._loop = loop
+        self._supervisor = supervisor
+        self.guard = guard
         self._waiter: asyncio.Future[None] | None = None
         self._code: Coroutine[Any, Any, Any] | None = None
         self.place: str | None = None
@@ -80,9 +91,12 @@ class _LoopCell:
         self.stop_reason: Stop | None = None
         self.is_abandoned = False
 
-    async def main(self, cell: CompiledCell, namespace: dict[str, Any], run: Run) -> None:
+    async def main(
+        self, cell: CompiledCell, namespace: dict[str, Any], run: Run, watch: LoopWatch | None
+    ) -> None:
         """The task's coroutine; nothing that the cell raises gets out of it."""
         CURRENT_RUN.set(run)
+        current_watch.set(watch)
         value = None
         try:
             if cell.body is not None:
@@ -97,12 +111,14 @@ class _LoopCell:
             self.outcome = Outcome(None, error)
         else:
             self.outcome = Outcome(value)
+        self._supervisor.end(self.guard)
+        self._supervisor.learn(cell, watch, None)
         self._wake()
 
     @types.coroutine
     def _drive(self, code: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
         """Await ``code``, keeping the power to leave it behind: what ``await`` cannot do."""
-        self._code = code
+        self._code = self.guard.coroutine = code
         step: Callable[[], Any] = partial(code.send, None)
         while True:
             try:
@@ -127,7 +143,20 @@ class _LoopCell:
         self.stop_reason = reason
         self.place = None if self._code is None else where(reversed(awaiting_frames(self._code)))
         self._grace = self._loop.call_later(STOP_GRACE_S, self.abandon)
+        self.guard.cancel = self.task.cancel
+        self._supervisor.press(self.guard, reason.value)
         self.task.cancel()
+
+    def stop_threadsafe(self, reason: Stop) -> None:
+        """The same from any thread, also while the loop is frozen and cannot hear it."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            self.stop(reason)
+        else:
+            self._loop.call_soon_threadsafe(self.stop, reason)
 
     def abandon(self) -> None:
         """Leave the cell where it stands, and let the caller go."""
@@ -171,9 +200,18 @@ class CellRunner:
         context: The session's context variables; every cell runs in this very context, so what
             one sets the next one sees.
         tasks: The tasks that the cells start.
+        supervisor: Ends cells that do not end by themselves.
     """
 
-    def __init__(self, namespace: dict[str, Any], context: Context, tasks: TaskRegistry) -> None:
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        context: Context,
+        tasks: TaskRegistry,
+        supervisor: Supervisor,
+    ) -> None:
+        self._supervisor = supervisor
+        self._ended: list[concurrent.futures.Future[None]] = []
         self._namespace = namespace
         self._context = context
         self._tasks = tasks
@@ -190,46 +228,106 @@ class CellRunner:
             mode: Where it was routed to.
             limit_s: Seconds until it is stopped, or None.
         """
-        if mode is ExecutionMode.TOP_LEVEL_AWAIT:
-            return await self._run_on_loop(cell, run, limit_s)
-        return self._run_inline(cell, run)
-
-    def stop(self, reason: Stop) -> asyncio.Task[None] | None:
-        """Stop the cell that is running, if one is; returns its task."""
-        current = self._current
-        if current is None:
-            return None
-        current.stop(reason)
-        return current.task
-
-    def _run_inline(self, cell: CompiledCell, run: Run) -> Outcome:
         try:
-            return Outcome(self._context.run(_run_inline, cell, self._namespace, run))
+            if mode is ExecutionMode.TOP_LEVEL_AWAIT:
+                return await self._run_on_loop(cell, run, limit_s)
+            if mode is ExecutionMode.BLOCKING_SYNC:
+                return await self._run_in_thread(cell, run, limit_s)
+            return self._run_inline(cell, run, limit_s)
+        finally:
+            while self._ended:
+                self._ended.pop().set_result(None)
+
+    def stop(self, reason: Stop) -> concurrent.futures.Future[None] | None:
+        """Stop the cell that is running, if one is; from any thread.
+
+        Returns:
+            A future that is done when the cell has ended or was given up; None where none runs.
+        """
+        guard, current = self._supervisor.guard, self._current
+        if guard is None or guard.released:
+            return None
+        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended.append(ended)
+        if current is not None:
+            current.stop_threadsafe(reason)
+        self._supervisor.press(guard, reason.value)
+        return ended
+
+    def _run_inline(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
+        supervisor = self._supervisor
+        watch = supervisor.watch_loop(cell, run)
+        guard = supervisor.begin(cell, limit_s, asyncio.get_running_loop())
+        begun_s = time.perf_counter()
+        try:
+            outcome = Outcome(self._context.run(_run_inline, cell, self._namespace, run, watch))
         except BaseException as error:  # noqa: BLE001  # the caller raises it in its own frame
-            return Outcome(None, error)
+            outcome = Outcome(None, error)
+        supervisor.end(guard)
+        supervisor.learn(cell, watch, time.perf_counter() - begun_s)
+        if was_stopped(guard, outcome):
+            return _stopped_outcome(guard, outcome, place_of(guard), cell, limit_s)
+        return outcome
+
+    async def _run_in_thread(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
+        call = partial(_run_inline, cell, self._namespace, run, None)
+        outcome, guard, cancellation = await self._supervisor.run_in_thread(
+            cell, call, self._context, limit_s
+        )
+        place = place_of(guard)
+        if guard.abandoned:
+            # The thread is still inside the context, and its output is nobody's any more.
+            self._context = self._context.copy()
+            run.is_muted = True
+            run.note(
+                "abandoned",
+                f"The cell hangs in a call that cannot be interrupted. {place or ''} "
+                "Its thread was given up: it binds no names and writes no output any more.",
+            )
+        if cancellation is None and was_stopped(guard, outcome):
+            return _stopped_outcome(guard, outcome, place, cell, limit_s)
+        return outcome
 
     async def _run_on_loop(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
         loop = asyncio.get_running_loop()
-        current = _LoopCell(loop)
-        main = current.main(cell, self._namespace, run)
+        watch = self._supervisor.watch_loop(cell, run)
+        guard = self._supervisor.begin(cell, limit_s, loop)
+        current = _LoopCell(loop, self._supervisor, guard)
+        main = current.main(cell, self._namespace, run, watch)
         # Run at once up to the first await: a cell that never waits costs no round of the loop.
         task = asyncio.Task(main, loop=loop, context=self._context, eager_start=True)
-        if current.outcome is not None:
-            return current.outcome
+        if current.outcome is None:
+            cancellation = await self._wait_for(current, task, limit_s)
+            if cancellation is not None or current.stop_reason is not None:
+                await self._clean_up(current, run)
+            if cancellation is not None:
+                return Outcome(None, cancellation)
+        outcome = current.outcome
+        assert outcome is not None  # _wait_for() has waited for it
+        if current.stop_reason is None and not was_stopped(guard, outcome):
+            return outcome
+        if current.is_abandoned:
+            # Without the user's frames it would show nothing but how the cell was left behind.
+            outcome.forget()
+        # A loop that lives has said where the cell awaited; of a frozen one there is a sample.
+        place = current.place or place_of(guard)
+        return _stopped_outcome(guard, outcome, place, cell, limit_s)
+
+    async def _wait_for(
+        self, current: _LoopCell, task: asyncio.Task[None], limit_s: float | None
+    ) -> asyncio.CancelledError | None:
         self._current = current
         current.task = task
-        timer = None if limit_s is None else loop.call_later(limit_s, current.stop, Stop.TIMEOUT)
+        timer = None
+        if limit_s is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(limit_s, current.stop, Stop.TIMEOUT)
         try:
-            cancellation = await current.left()
+            return await current.left()
         finally:
             self._current = None
             if timer is not None:
                 timer.cancel()
-        if current.stop_reason is None and cancellation is None:
-            assert current.outcome is not None  # left() has waited for it
-            return current.outcome
-        await self._clean_up(current, run)
-        return _stopped_outcome(current, cancellation, cell, run, limit_s)
 
     async def _clean_up(self, current: _LoopCell, run: Run) -> None:
         """After a stop: cancel what the cell has started, and leave nothing shared with it."""
@@ -247,24 +345,22 @@ class CellRunner:
 
 
 def _stopped_outcome(
-    current: _LoopCell,
-    cancellation: asyncio.CancelledError | None,
+    guard: Guard,
+    outcome: Outcome,
+    place: str | None,
     cell: CompiledCell,
-    run: Run,
     limit_s: float | None,
 ) -> Outcome:
-    if cancellation is not None:
-        return Outcome(None, cancellation)
-    ended = current.outcome.error if current.outcome is not None else None
     error: Exception
-    if current.stop_reason is Stop.TIMEOUT:
+    if guard.reason == Stop.TIMEOUT.value:
         assert limit_s is not None  # nothing times out without a limit
         error = TimeoutError(f"the cell did not end within {limit_s:g} seconds")
-        add_timeout_notes(error, limit_s, cell.source, current.place)
+        add_timeout_notes(error, limit_s, cell.source, place)
     else:
         error = ExecutionInterruptedError("the cell was interrupted")
-        if current.place is not None:
-            error.add_note(current.place)
-    # Without the user's frames it would show nothing but how the cell was left behind.
-    error.__cause__ = None if current.is_abandoned else ended
+        if place is not None:
+            error.add_note(place)
+    if guard.abandoned:
+        error.add_note("The call there cannot be interrupted; its thread was given up")
+    error.__cause__ = outcome.error
     return Outcome(None, error)

@@ -21,10 +21,11 @@ class Run:
         outlet: Where its messages go; None where no transport was given.
         adopt: Called with every task that is started on behalf of this run.
         is_active: Whether the cell itself is still running.
+        is_muted: Whether what it still writes is dropped: it hangs in a thread that was given up.
         notes: What was noted about it, in order.
     """
 
-    __slots__ = ("adopt", "cell", "execution_id", "is_active", "notes", "outlet")
+    __slots__ = ("adopt", "cell", "execution_id", "is_active", "is_muted", "notes", "outlet")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Run:
         self.outlet = outlet
         self.adopt = adopt
         self.is_active = True
+        self.is_muted = False
         self.notes: list[NoteMessage] = []
 
     def note(self, topic: str, text: str, line: int | None = None) -> None:

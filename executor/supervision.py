@@ -80,17 +80,14 @@ class Supervisor:
         if self.guard is guard:
             self.guard = None
 
-    def press(self, reason: str) -> bool:
-        """End the cell that is running, from any thread, whatever it is doing.
+    def press(self, guard: Guard, reason: str) -> None:
+        """End a cell, from any thread, whatever it is doing.
 
-        Returns:
-            Whether one is running.
+        Args:
+            guard: The cell's; one that is being pressed already keeps its reason.
+            reason: "timeout", "interrupt" or "cancel".
         """
-        guard = self.guard
-        if guard is None:
-            return False
         watchdog.press(guard, reason)
-        return True
 
     async def run_in_thread(
         self,
