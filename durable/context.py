@@ -140,6 +140,11 @@ class DurableContext:
         return self._execution.id
 
     @property
+    def container(self) -> Any:
+        """The execution's dependency container, by which copies of this context share it."""
+        return self._execution.container
+
+    @property
     def attempt(self) -> int:
         """Which attempt of the function is running, from 1; more only under ``retry=``."""
         return self._execution.attempt

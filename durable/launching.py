@@ -17,6 +17,14 @@ from durable.values import ValueCodec
 __all__ = ["LaunchHost", "Launcher", "check_same"]
 
 
+_OTHER = {
+    "function": "another function",
+    "version": "another version",
+    "arguments": "other arguments",
+    "source": "other source",
+}
+
+
 def check_same(
     record: PromiseRecord,
     *,
@@ -83,7 +91,7 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[s
 
 def _mismatch(execution_id: str, what: str, recorded: str, asked: str) -> None:
     msg = (
-        f"execution {execution_id!r} exists with another {what}: recorded {recorded}, asked for "
+        f"execution {execution_id!r} exists with {_OTHER[what]}: recorded {recorded}, asked for "
         f"{asked}. An id means the same execution for ever: use another id"
     )
     raise ExecutionMismatchError(msg, execution_id=execution_id, what=what)

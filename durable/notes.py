@@ -31,7 +31,7 @@ def static_notes(record: PromiseRecord) -> list[str]:
         return []
     limit_s = (record.timeout_at - record.created_at) / 1000
     notes = [
-        f"timed out: the limit of {limit_s:g} s had passed",
+        f"timed out: the limit of {round(limit_s, 2):g} s had passed",
         f"Execution ID: {record.id}",
     ]
     data = record.param.data

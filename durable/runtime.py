@@ -40,6 +40,7 @@ from durable.errors import (
 from durable.events import Listener
 from durable.guards import check_promise_id, engine_errors, validated_id
 from durable.handles import Handle
+from durable.histories import read_history
 from durable.launching import Launcher, check_same
 from durable.notes import notes_id, static_notes
 from durable.outcomes import record_value
@@ -612,17 +613,8 @@ class Durable:
         """Return every step, sleep, promise and attempt below an execution, by creation."""
         engine = self._ready()
         validated_id(id)
-        found: list[PromiseRecord] = []
-        cursor: str | None = None
-        while True:
-            with engine_errors(id):
-                page = await engine.promises.search(None, {"resonate:origin": id}, 1000, cursor)
-            found += [promise for promise in page.promises if promise.id != id]
-            cursor = page.cursor
-            if cursor is None:
-                break
-        found.sort(key=lambda promise: promise.created_at)
-        return [StepRecord(promise, self.values) for promise in found]
+        history = await read_history(engine, id)
+        return [StepRecord(promise, self.values) for promise in history.promises]
 
     # -- what handles ask ------------------------------------------------------
 

@@ -381,7 +381,7 @@ class _Run:
             record = await self._own_record()
             created = record.created_at if record is not None else self.started_at_ms
             limit_s = (self.timeout_at_ms - created) / 1000
-            notes.insert(0, f"timed out: the limit of {limit_s:g} s had passed")
+            notes.insert(0, f"timed out: the limit of {round(limit_s, 2):g} s had passed")
         else:
             notes.insert(0, "cancelled while it ran")
         if self.source:
