@@ -104,9 +104,8 @@ class Followed(Statements):
         """Follow what consuming an iterator of an earlier cell does."""
         live = iterator.iterator
         if type(live) is map:
-            _, (function, *sources) = map.__reduce__(live)  # type: ignore[misc]
-            items = [self.iterate(self.live.read(source)) for source in sources]
-            return self.call(self.live.read(function), Args(items))
+            function = map.__reduce__(live)[1][0]  # type: ignore[index]
+            return self.call(self.live.read(function), Args([], open_ended=True))
         frame = live.gi_frame
         if frame is None or live.gi_running:
             return None
@@ -253,7 +252,11 @@ class Followed(Statements):
     def _load_super(self, frame: _Frame, instruction: dis.Instruction) -> None:
         _, cls, instance = frame.pop_many(3)
         value: Value | None = None
-        bases = [LiveClass(base) for base in cls.cls.__mro__[1:-1]] if isinstance(cls, LiveClass) else []
+        bases = (
+            [LiveClass(base) for base in cls.cls.__mro__[1:-1]]
+            if isinstance(cls, LiveClass)
+            else []
+        )
         for base in bases:
             member = self.class_member(base, instruction.argval)
             found = self._bind(member, instance, base)
@@ -309,7 +312,8 @@ class Followed(Statements):
         if instruction.opname == "CALL_KW":
             given = frame.pop()
             names = tuple(
-                item.value for item in (given.items if isinstance(given, Sequence) else ())
+                item.value
+                for item in (given.items if isinstance(given, Sequence) else ())
                 if isinstance(item, Const)
             )
         taken = frame.pop_many(instruction.arg or 0)

@@ -185,8 +185,10 @@ class LiveReader:
     def _is_users_class(self, cls: type) -> bool:
         name = names.class_module(cls)
         module = sys.modules.get(name)
-        if module is None or name == "__main__" or cls in _PLAIN_HOLDERS:
+        if module is None or name == "__main__" or cls is SimpleNamespace or cls is Namespace:
             return True
+        if name in sys.builtin_module_names:
+            return False
         filename = names.module_attribute(module, "__file__")
         return type(filename) is not str or is_users_code(filename)
 
@@ -198,7 +200,9 @@ class LiveReader:
             return self._table_instance(live, rule)
         rule = self.rule_of(cls)
         inherited = None if rule is None else self._table_instance(live, rule)
-        if not self._is_users_class(cls):
+        if not (names.is_heap_class(cls) or cls is SimpleNamespace) or not self._is_users_class(
+            cls
+        ):
             return inherited
         return LiveInstance(live, inherited)
 
@@ -282,9 +286,6 @@ _socket_timeout = socket.SocketType.gettimeout
 _partial_function = functools.partial.__dict__["func"].__get__
 _partial_args = functools.partial.__dict__["args"].__get__
 _partial_keywords = functools.partial.__dict__["keywords"].__get__
-
-_PLAIN_HOLDERS = frozenset({SimpleNamespace, Namespace})
-"""Library classes that hold what users put in them."""
 
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
