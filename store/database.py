@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from typing import Final
 
 from store import errors, schema
@@ -22,10 +21,6 @@ _CACHE: Final = "PRAGMA cache_size = -32768"
 
 #: Prepared statements kept: more than the store has.
 _STATEMENTS: Final = 256
-
-#: Seconds between looks at whether the file is still there; what is acknowledged to a
-#: deleted file in that time is lost just as what was before it.
-CHECK_S: Final = 0.001
 
 #: Connections inherited over a fork. They must be neither used nor closed by the child:
 #: SQLite's locks belong to the parent process.
@@ -68,8 +63,8 @@ class Database:
         self._log_path = f"{path}-wal"
         self._identity = _identity(path)
         self._log_identity: tuple[int, int] | None = None
-        self._checked_s = 0.0
-        self._missing = False
+        self._inode = self._identity[1] if self._identity is not None else -1
+        self._writing = False
 
     def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
         """Start a transaction.
@@ -86,10 +81,11 @@ class Database:
             raise errors.translate(error, self.path) from error
         except sqlite3.Error as error:
             raise errors.translate(error, self.path) from error
+        self._writing = write
         return Transaction(self._execute, now_ms, member)
 
     def commit(self) -> None:
-        """Commit; now and then, make sure that this still is the file at the path.
+        """Commit, and make sure that what was written is still the file at the path.
 
         Raises:
             StoreError: The commit failed and nothing was kept, or the file is gone.
@@ -99,11 +95,12 @@ class Database:
         except sqlite3.Error as error:
             self.rollback()
             raise errors.translate(error, self.path) from error
-        real_s = time.monotonic()
-        if real_s - self._checked_s >= CHECK_S or self._missing:
-            self._checked_s = real_s
-            self._missing = not self.is_present()
-            if self._missing:
+        if self._writing:
+            try:
+                found = os.stat(self.path)  # noqa: PTH116  # on every commit, so without a Path
+            except OSError:
+                found = None
+            if found is None or found.st_ino != self._inode:
                 raise errors.deleted(self.path)
 
     def rollback(self) -> None:

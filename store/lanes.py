@@ -20,7 +20,7 @@ GROUP: Final = 64
 
 #: Requests applied at once before a turn is watched, and groups of one after which
 #: requests are applied at once again.
-STREAK: Final = 16
+STREAK: Final = 32
 LONELY: Final = 4
 
 type Transact = Callable[[Sequence[Call]], tuple[list[str], bool]]

@@ -10,10 +10,12 @@ from store import statements as sql
 from store import wire
 from store.addresses import is_address
 from store.records import (
+    AWAITABLE,
     FULFILLED,
     PENDING,
     PROMISE_STATES,
     TARGET,
+    WATCHED,
     PromiseRecord,
     PromiseRow,
     PromiseValue,
@@ -161,7 +163,7 @@ def register_callback(tx: Transaction, data: wire.RegisterCallback) -> Answer:
         return 422, "awaiter promise not found"
     if not awaiter.kind & TARGET:
         return 422, "awaiter promise has no resonate:target tag"
-    if not awaited.kind:
+    if not awaited.kind & AWAITABLE:
         return 422, "awaited promise is internal: it has no target, timer or external tag"
     if is_open(awaited.state, awaited.timeout_at, tx.now_ms) and is_open(
         awaiter.state, awaiter.timeout_at, tx.now_ms
@@ -181,6 +183,8 @@ def register_listener(tx: Transaction, data: wire.RegisterListener) -> Answer:
     if is_open(row.state, row.timeout_at, tx.now_ms):
         tx.must_sync = True
         tx.run(sql.LISTENER_ADD, row.id, data.address)
+        if not row.kind & WATCHED:
+            tx.run(sql.PROMISE_WATCHED, row.id)
     return 200, PromiseAnswer(promise_record(row, tx.now_ms))
 
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 __all__ = [
     "ACQUIRED",
+    "AWAITABLE",
     "EXTERNAL",
     "FULFILLED",
     "HALTED",
@@ -25,6 +26,7 @@ __all__ = [
     "TARGET",
     "TASK_STATES",
     "TIMER",
+    "WATCHED",
     "PromiseRecord",
     "PromiseRow",
     "PromiseValue",
@@ -58,6 +60,9 @@ FULFILLED: Final = 4
 TARGET: Final = 1
 TIMER: Final = 2
 EXTERNAL: Final = 4
+AWAITABLE: Final = TARGET | TIMER | EXTERNAL
+#: Set once somebody listens, so that settling a step need not look for listeners.
+WATCHED: Final = 8
 
 #: SQLite's largest integer; deadlines past it mean never.
 MAX_MS: Final = (1 << 63) - 1
@@ -75,7 +80,7 @@ class PromiseValue(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     data: str | None = None
 
 
-class PromiseRow(msgspec.Struct, frozen=True, gc=False):
+class PromiseRow(msgspec.Struct, gc=False):
     """One row of `promises`, in the order of `PROMISE_COLUMNS`."""
 
     id: str

@@ -3,7 +3,8 @@
 -- side by side: reading a branch is one range scan, writing a step dirties one page.
 
 -- state: 0 pending, 1 resolved, 2 rejected, 3 rejected_canceled, 4 rejected_timedout
--- kind:  bit 1 has a target (and a task), bit 2 timer, bit 4 external; 0 means internal
+-- kind:  bit 1 has a target (and a task), 2 timer, 4 external: none of these is internal;
+--        bit 8 has listeners
 -- branch_len: length of the resonate:branch tag, always a prefix of the id
 CREATE TABLE promises (
   id         TEXT PRIMARY KEY NOT NULL,
@@ -17,7 +18,7 @@ CREATE TABLE promises (
   param      TEXT,
   value      TEXT
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind <> 0;
+CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind & 7;
 CREATE INDEX roots_by_state ON promises (state, created_at) WHERE instr(id, ':') = 0;
 CREATE INDEX roots_by_age ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from store import statements as sql
 from store.records import (
     ACQUIRED,
+    AWAITABLE,
     HALTED,
     MAX_MS,
     PENDING,
     SUSPENDED,
     TARGET,
+    WATCHED,
     PromiseRow,
 )
 from store.transaction import Transaction
@@ -56,18 +56,18 @@ def settle(
         tx.run(sql.RESUMES_CLEAR, row.id)
         tx.run(sql.CALLBACKS_DROP_AWAITER, row.id)
         tx.drop_execute(row.id)
-    addresses = tx.execute(sql.LISTENERS_OF, (row.id,)).fetchall()
-    if addresses:
-        for (address,) in addresses:
+    if row.kind & WATCHED:
+        for (address,) in tx.all(sql.LISTENERS_OF, row.id):
             tx.send_unblock(address, row.id)
         tx.run(sql.LISTENERS_CLEAR, row.id)
-    if row.kind:
+    if row.kind & AWAITABLE:
         awaiters = tx.all(sql.CALLBACKS_OF, row.id)
         if awaiters:
             for (awaiter,) in awaiters:
                 _wake(tx, awaiter, row.id)
             tx.run(sql.CALLBACKS_CLEAR, row.id)
-    return msgspec.structs.replace(row, state=state, value=value, settled_at=settled_at)
+    row.state, row.value, row.settled_at = state, value, settled_at
+    return row
 
 
 def _wake(tx: Transaction, awaiter: str, awaited: str) -> None:

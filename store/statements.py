@@ -30,11 +30,11 @@ BRANCH: Final = (
     "WHERE id > ? AND id < ? AND branch_len = ? AND id <> ?"
 )
 PROMISES_DUE: Final = (
-    "SELECT id FROM promises WHERE state = 0 AND kind <> 0 AND timeout_at <= ? "
+    "SELECT id FROM promises WHERE state = 0 AND kind & 7 AND timeout_at <= ? "
     "ORDER BY timeout_at, id LIMIT ?"
 )
 PROMISE_NEXT_DUE: Final = (
-    "SELECT timeout_at FROM promises WHERE state = 0 AND kind <> 0 ORDER BY timeout_at LIMIT 1"
+    "SELECT timeout_at FROM promises WHERE state = 0 AND kind & 7 ORDER BY timeout_at LIMIT 1"
 )
 
 # -- tasks --------------------------------------------------------------------
@@ -92,6 +92,7 @@ CALLBACK_ADD: Final = "INSERT OR IGNORE INTO callbacks (awaited_id, awaiter_id) 
 CALLBACKS_OF: Final = "SELECT awaiter_id FROM callbacks WHERE awaited_id = ? ORDER BY awaiter_id"
 CALLBACKS_CLEAR: Final = "DELETE FROM callbacks WHERE awaited_id = ?"
 CALLBACKS_DROP_AWAITER: Final = "DELETE FROM callbacks WHERE awaiter_id = ?"
+PROMISE_WATCHED: Final = "UPDATE promises SET kind = kind | 8 WHERE id = ?"
 LISTENER_ADD: Final = "INSERT OR IGNORE INTO listeners (awaited_id, address) VALUES (?, ?)"
 LISTENERS_OF: Final = "SELECT address FROM listeners WHERE awaited_id = ? ORDER BY address"
 LISTENERS_CLEAR: Final = "DELETE FROM listeners WHERE awaited_id = ?"

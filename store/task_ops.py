@@ -15,6 +15,7 @@ from store import promise_ops, wire
 from store import statements as sql
 from store.records import (
     ACQUIRED,
+    AWAITABLE,
     FULFILLED,
     HALTED,
     MAX_MS,
@@ -257,7 +258,7 @@ def suspend(tx: Transaction, data: wire.TaskSuspend) -> Answer:
         awaited = tx.promise(awaited_id)
         if awaited is None:
             return 422, f"awaited promise {awaited_id!r} not found"
-        if not awaited.kind:
+        if not awaited.kind & AWAITABLE:
             return 422, (
                 f"awaited promise {awaited_id!r} is internal: "
                 "it has no target, timer or external tag"
