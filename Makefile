@@ -29,11 +29,12 @@ help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # `uv sync` answers in a fraction of a second, and offline, when there is nothing to do; asking it
-# every time also repairs an environment whose interpreter was upgraded away.
+# every time also repairs an environment whose interpreter was upgraded away. Compiled at once, as
+# a process that resumes after a kill pays for importing the SDK first: 0.3 s compiled, 1.2 s not.
 setup:  ## uv, CPython and .venv from the lock file (run by every other target)
 	@set -e; uv=$$(scripts/find-uv); \
 	python=$$(scripts/find-python "$$(cat .python-version)"); \
-	"$$uv" sync --locked --quiet $(SYNC_ARGS) --python "$${python:-$$(cat .python-version)}"
+	"$$uv" sync --locked --quiet --compile-bytecode $(SYNC_ARGS) --python "$${python:-$$(cat .python-version)}"
 
 demo: setup  ## count the standard library in durable steps; kill it and run it again
 	@mkdir -p $(dir $(DEMO_DB))
