@@ -83,6 +83,8 @@ class RequestGenerator:
         data = self._makers[kind][1]()
         if self._chance(0.08) and kind != "task.heartbeat":
             data = self.spoil(data)
+        elif self._chance(0.03):
+            data = {**data, "unheardOf": {"of": [1, None]}}
         return kind, data
 
     def spoil(self, data: Data) -> Data:
@@ -145,6 +147,7 @@ class RequestGenerator:
             {},
             {"data": "e30="},
             {"headers": {}, "data": ""},
+            {"headers": None, "data": None},
             {"headers": {"k": "v", "ü": "ß"}, "data": "payload ☃"},
         )
         return self.rng.choice(choices)
@@ -240,6 +243,8 @@ class RequestGenerator:
             data["limit"] = self.rng.choice((1, 2, 3, 5, 1000, 1000, 0, 1001))
         if self._chance(0.4):
             data["cursor"] = self.rng.choice(cursors)
+        if self._chance(0.1):
+            data |= dict.fromkeys(("limit", "cursor"))
         return data
 
     def _promise_search(self) -> Data:

@@ -165,3 +165,11 @@ async def test_a_cron_expression_names_its_next_minute_in_utc(subject, cron, exp
     answer = await create_schedule(subject, cron=cron)
     next_run = dt.datetime.fromtimestamp(answer.data["schedule"]["nextRunAt"] / 1000, dt.UTC)
     assert next_run.isoformat(timespec="minutes").removesuffix("+00:00") == expected
+
+
+async def test_a_schedule_whose_promises_never_time_out_stops_no_other(subject):
+    await create_schedule(subject, promiseTimeout=2**63 - 1)
+    await create_schedule(subject, id="t")
+    await subject.advance(60_000)
+    runs = [item["id"] for item in (await subject.ok("promise.search"))["promises"]]
+    assert sorted(run[0] for run in runs) == ["s", "t"]

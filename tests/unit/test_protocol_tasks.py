@@ -241,6 +241,14 @@ async def test_a_heartbeat_extends_only_the_task_in_hand(subject):
     assert (await subject.task("a"))["state"] == "pending"
 
 
+async def test_the_longest_lease_is_kept(subject):
+    await subject.create("a", target=True)
+    await subject.acquire("a", ttl=2**63 - 1)
+    await subject.ok("task.heartbeat", pid="p1", tasks=[{"id": "a", "version": 1}])
+    await subject.advance(HOUR_MS - 1)
+    assert (await subject.task("a"))["state"] == "acquired"
+
+
 async def test_a_lapsed_lease_offers_the_task_again_at_the_same_version(subject):
     await subject.create("a", target=True)
     await subject.acquire("a", ttl=1_000)
