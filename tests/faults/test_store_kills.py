@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -41,6 +42,10 @@ class Crew:
     async def kill_one(self) -> None:
         await asyncio.sleep(self.rng.random() * 0.15)
         victim = self.workers.pop(self.rng.randrange(len(self.workers)))
+        if self.rng.random() < 0.2:
+            victim.signal(signal.SIGSTOP)
+            await asyncio.sleep(self.rng.random() * 0.2)
+            victim.signal(signal.SIGCONT)
         await victim.kill()
 
     async def stop(self) -> None:
@@ -57,6 +62,33 @@ class Crew:
         return lines
 
 
+class Audience:
+    """Listens on every workflow from a process that is never killed."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.waiting: set[str] = set()
+        self.known: set[str] = set()
+
+    async def listen(self, ids: set[str]) -> None:
+        for id_ in ids - self.known:
+            address = self.peer.connection.unicast()
+            registration = {"awaited": id_, "address": address}
+            status, data = await self.peer.ask("promise.register_listener", **registration)
+            assert status == 200
+            self.known.add(id_)
+            if data["promise"]["state"] == "pending":
+                self.waiting.add(id_)
+
+    async def hear_all(self) -> None:
+        """Every promise that was pending when it was listened on must be heard of, once."""
+        async with asyncio.timeout(SETTLE_S):
+            while self.waiting:
+                _, message = await self.peer.messages.get()
+                assert message["kind"] == "unblock"
+                self.waiting.remove(message["data"]["promise"]["id"])
+
+
 async def all_tasks(peer: Peer) -> list[dict[str, Any]]:
     tasks, cursor = [], None
     while True:
@@ -68,15 +100,16 @@ async def all_tasks(peer: Peer) -> list[dict[str, Any]]:
             return tasks
 
 
+async def open_tasks(peer: Peer) -> list[dict[str, Any]]:
+    return [task for task in await all_tasks(peer) if task["state"] != "fulfilled"]
+
+
 async def wait_until_done(peer: Peer) -> list[dict[str, Any]]:
     """Every task must end by itself: one that does not has lost its callback or its message."""
     async with asyncio.timeout(SETTLE_S):
-        while True:
-            tasks = await all_tasks(peer)
-            open_tasks = [task for task in tasks if task["state"] != "fulfilled"]
-            if not open_tasks:
-                return tasks
+        while await open_tasks(peer):
             await asyncio.sleep(0.1)
+    return await all_tasks(peer)
 
 
 def assert_sound(database: Path) -> None:
@@ -114,11 +147,14 @@ async def test_two_processes_killed_at_random_lose_and_repeat_nothing(tmp_path, 
     try:
         for _ in range(2):
             await crew.hire()
-        for _ in range(kills):
-            await crew.kill_one()
-            await crew.hire()
         async with Peer(str(crew.database), "judge", "judges") as judge:
+            audience = Audience(judge)
+            for _ in range(kills):
+                await crew.kill_one()
+                await audience.listen({task["id"] for task in await open_tasks(judge)})
+                await crew.hire()
             tasks = await wait_until_done(judge)
+            await audience.hear_all()
             lines = crew.logged()
             await assert_acknowledged_is_present(judge, lines)
     finally:
@@ -126,5 +162,5 @@ async def test_two_processes_killed_at_random_lose_and_repeat_nothing(tmp_path, 
     assert_in_one_hand(lines)
     assert_sound(crew.database)
     kinds = Counter(line["what"] for line in lines)
-    print(f"{kills} kills, {len(tasks)} tasks, {dict(kinds)}")
+    print(f"{kills} kills, {len(tasks)} tasks, {len(audience.known)} listened on, {dict(kinds)}")
     assert kinds["acquired"] > kills

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sqlite3
@@ -21,6 +22,7 @@ TAKEOVER_S = 1.0
 WAKE_P99_S = 0.050
 IDLE_S = 5.0
 IDLE_CPU_SHARE = 0.01
+SPIN_S = 4.0
 
 
 @pytest.fixture
@@ -220,3 +222,24 @@ async def test_work_handed_to_a_process_that_stops_goes_to_another_member(databa
             while heard != set(ids):
                 _, message = await stays.messages.get()
                 heard.add(message["data"]["task"]["id"])
+
+
+async def test_a_task_nobody_can_run_backs_off_and_holds_up_no_other(database):
+    async with Peer(database, "p1") as peer:
+        await peer.create("cannot", target=True)
+        offers = []
+        until = time.monotonic() + SPIN_S
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                at, version = await peer.execute("cannot", left_s)
+            except TimeoutError:
+                break
+            offers.append(at)
+            assert await peer.acquire("cannot", version, 60_000) == 200
+            await peer.ask("task.release", id="cannot", version=version + 1)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(offers)]
+        print(f"{len(offers)} offers in {SPIN_S} s, gaps {[round(gap, 2) for gap in gaps]}")
+        assert 3 <= len(offers) <= 40
+        assert gaps[-1] > 5 * gaps[0]
+        await peer.create("can", target=True)
+        await peer.execute("can", 1.0)

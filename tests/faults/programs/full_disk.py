@@ -18,26 +18,35 @@ from resonate_base import ConnectorError
 
 BALLAST_BYTES = 12_000_000
 LIMIT_BYTES = 600_000
+AT_ONCE = 5
 PAYLOAD = "x" * 20_000
 
 
-async def fill(peer: Peer, written: list[str]) -> ConnectorError:
-    """Create tasks until the store refuses."""
-    for number in range(10_000):
-        id_ = f"t{number}"
-        spec = {
-            "id": id_,
-            "timeoutAt": now_ms() + DAY_MS,
-            "tags": {"resonate:target": peer.target},
-            "param": {"data": PAYLOAD},
-        }
-        action = {"kind": "promise.create", "head": {}, "data": spec}
-        try:
-            status, _ = await peer.ask("task.create", pid=peer.pid, ttl=DAY_MS, action=action)
-        except ConnectorError as error:
-            return error
-        assert status == 200
-        written.append(id_)
+async def create_task(peer: Peer, id_: str) -> int:
+    spec = {
+        "id": id_,
+        "timeoutAt": now_ms() + DAY_MS,
+        "tags": {"resonate:target": peer.target},
+        "param": {"data": PAYLOAD},
+    }
+    action = {"kind": "promise.create", "head": {}, "data": spec}
+    return (await peer.ask("task.create", pid=peer.pid, ttl=DAY_MS, action=action))[0]
+
+
+async def fill(peer: Peer, written: list[str], refused: list[str]) -> ConnectorError:
+    """Create tasks, a few at a time, until the store refuses."""
+    for number in range(0, 10_000, AT_ONCE):
+        ids = [f"t{number + offset}" for offset in range(AT_ONCE)]
+        outcomes = await asyncio.gather(
+            *(create_task(peer, id_) for id_ in ids), return_exceptions=True
+        )
+        written += [id_ for id_, outcome in zip(ids, outcomes, strict=True) if outcome == 200]
+        errors = [outcome for outcome in outcomes if isinstance(outcome, ConnectorError)]
+        if len(errors) + outcomes.count(200) != AT_ONCE:
+            raise AssertionError(outcomes)
+        refused += [id_ for id_ in ids if id_ not in written]
+        if errors:
+            return errors[0]
     raise AssertionError("the disk never filled")
 
 
@@ -71,8 +80,8 @@ async def main(directory: str, limit: str) -> None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, resource.RLIM_INFINITY))
         written: list[str] = []
-        error = await fill(peer, written)
-        refused = f"t{len(written)}"
+        refused: list[str] = []
+        error = await fill(peer, written, refused)
         readable = not await missing(peer, written)
         if limit == "disk":
             ballast.unlink()
@@ -81,7 +90,7 @@ async def main(directory: str, limit: str) -> None:
                 resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
             )
         after = await peer.create("after")
-        half = await halves(peer, [*written, refused])
+        half = await halves(peer, [*written, *refused])
     async with Peer(database, "p2") as peer:
         lost = await missing(peer, written)
         after_again, _ = await peer.ask("promise.get", id="after")
