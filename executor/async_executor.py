@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from contextlib import suppress
 from contextvars import copy_context
@@ -17,6 +18,7 @@ from executor.errors import ExecutorClosedError, ReentrantExecutionError
 from executor.modes import ExecutionMode
 from executor.namespace import NamespaceManager
 from executor.outcome import Outcome
+from executor.routes import CellRouter
 from executor.runner import STOP_GRACE_S, CellRunner, Stop
 from executor.runs import Run, current_run
 from executor.source import TLA_FLAG
@@ -25,6 +27,9 @@ from executor.transport import ErrorMessage, NoteMessage, Outlet, ResultMessage,
 from executor.turns import Turns
 
 __all__ = ["AsyncExecutor"]
+
+
+_logger = logging.getLogger(__name__)
 
 
 class _Inherit(Enum):
@@ -75,6 +80,7 @@ class AsyncExecutor:
         self._runner = CellRunner(
             self._namespace.namespace, copy_context(), self._tasks, self._supervisor
         )
+        self._router = CellRouter(self._namespace.namespace)
         self._turns = Turns()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run: Run | None = None
@@ -107,7 +113,10 @@ class AsyncExecutor:
     @property
     def notes(self) -> tuple[NoteMessage, ...]:
         """What was noted about the cell that ran last, and since then by what it left running."""
-        return () if self._run is None else tuple(self._run.notes)
+        run = self._run
+        if run is None:
+            return ()
+        return (*_routing_note(run), *run.notes)
 
     @property
     def is_closed(self) -> bool:
@@ -116,7 +125,12 @@ class AsyncExecutor:
 
     # -- running -------------------------------------------------------------------------------
 
-    async def execute(self, source: str, *, timeout: float | _Inherit | None = _INHERIT) -> Any:
+    async def execute(
+        self,
+        source: str,
+        *,
+        timeout: float | _Inherit | None = _INHERIT,  # noqa: ASYNC109  # the limit of a cell, not of this call
+    ) -> Any:
         """Run one cell; concurrent calls run one after another, in the order of the calls.
 
         Args:
@@ -147,7 +161,7 @@ class AsyncExecutor:
         if outcome.error is None:
             return outcome.value
         try:
-            raise outcome.error
+            raise outcome.error  # noqa: TRY301  # raised here so that it can be raised without a trace
         except BaseException as error:
             outcome.restore(error)
             raise
@@ -155,9 +169,12 @@ class AsyncExecutor:
     def analyze_execution_mode(self, source: str) -> ExecutionMode:
         """Say where a cell would run, without running anything; never raises."""
         try:
-            return self._route(self._compiler.preview(source))
-        except Exception:  # noqa: BLE001  # source that cannot run waits for nothing
+            found = self._router.route(self._compiler.preview(source))
+        except Exception as error:  # noqa: BLE001  # source that cannot run waits for nothing
+            _logger.debug("cannot be compiled: %s", type(error).__name__)
             return ExecutionMode.SIMPLE_SYNC
+        _logger.debug("%s: %s", found.mode.value, found.reason)
+        return found.mode
 
     async def interrupt(self) -> bool:
         """Stop the cell that is running; its ``execute()`` raises ExecutionInterruptedError.
@@ -218,11 +235,12 @@ class AsyncExecutor:
         mode = ExecutionMode.SIMPLE_SYNC
         try:
             cell = self._compiler.compile(source, run.cell)
-            mode = self._route(cell)
+            found = run.route = self._router.route(cell)
+            mode = found.mode
         except Exception as error:  # noqa: BLE001  # raised by execute(), as the user's own
             outcome = Outcome(None, error)
         else:
-            self._note_rewrites(cell, run)
+            self._tell(cell, run)
             outcome = await self._runner.run(cell, run, mode, limit_s)
         return await self._finish(source, cell, run, mode, outcome)
 
@@ -232,12 +250,6 @@ class AsyncExecutor:
         return Run(
             self._execution_id, self._namespace.begin_cell(), self._outlet, self._tasks.adopt
         )
-
-    def _route(self, cell: CompiledCell) -> ExecutionMode:
-        cell.tree = None
-        if cell.is_coroutine:
-            return ExecutionMode.TOP_LEVEL_AWAIT
-        return ExecutionMode.ASYNC_DEF if cell.defines_async else ExecutionMode.SIMPLE_SYNC
 
     async def _finish(
         self,
@@ -290,10 +302,14 @@ class AsyncExecutor:
             outlet.send(ResultMessage(run.execution_id, run.cell, outcome.value))
         await outlet.drain()
 
-    def _note_rewrites(self, cell: CompiledCell, run: Run) -> None:
+    def _tell(self, cell: CompiledCell, run: Run) -> None:
+        """Note what the user would not expect: changes to the cell, and a thread to run it in."""
         for change in cell.rewrites:
             text = f"line {change.line}, column {change.column + 1}: {change.change}"
             run.note("rewrite", text, change.line)
+        in_thread = run.route is not None and run.route.mode is ExecutionMode.BLOCKING_SYNC
+        if in_thread and run.outlet is not None:
+            run.outlet.send(*_routing_note(run))
 
     # -- tasks and closing ---------------------------------------------------------------------
 
@@ -354,6 +370,14 @@ class AsyncExecutor:
 
     def _closed_message(self) -> str:
         return f"session {self._execution_id} is closed and runs no more cells"
+
+
+def _routing_note(run: Run) -> tuple[NoteMessage, ...]:
+    found = run.route
+    if found is None:
+        return ()
+    text = f"{found.mode.value}: {found.reason}"
+    return (NoteMessage(run.execution_id, run.cell, "routing", text, found.line),)
 
 
 def _as_raised(outcome: Outcome) -> Outcome:

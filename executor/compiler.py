@@ -9,6 +9,7 @@ from collections import OrderedDict
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import CodeType
 
+from executor.routing import Route
 from executor.source import (
     TLA_FLAG,
     check_source,
@@ -21,7 +22,7 @@ from executor.source import (
 )
 from executor.transforms import Rewrite, is_missing_async, rewrite
 
-__all__ = ["CellCompiler", "CompiledCell", "compile_cell"]
+__all__ = ["CellCompiler", "CompiledCell", "compile_cell", "rewritten_tree"]
 
 FUTURE_FLAGS: int = 0
 for _feature in __future__.all_feature_names:
@@ -48,13 +49,17 @@ class CompiledCell:
         rewrites: What was changed to make CPython accept the cell.
         helpers: Names to be removed from the namespace after the cell.
         defines_async: Whether it defines asynchronous functions or generators.
+        parse_flags: The ``__future__`` features that it was parsed with.
         tree: The syntax tree; dropped once the cell has been routed.
+        route: Where it ran last, or None.
+        route_names: The names that this may depend on, once it has run twice.
+        route_meaning: What those names meant.
     """
 
     __slots__ = (
         "__weakref__", "body", "body_awaits", "defines_async", "filename", "future_flags",
-        "helpers", "is_coroutine", "is_silent", "last", "last_awaits", "number", "rewrites",
-        "source", "tree",
+        "helpers", "is_coroutine", "is_silent", "last", "last_awaits", "number", "parse_flags",
+        "rewrites", "route", "route_meaning", "route_names", "source", "tree",
     )  # fmt: skip
 
     def __init__(self, source: str, filename: str, number: int) -> None:
@@ -69,6 +74,10 @@ class CompiledCell:
         self.rewrites: tuple[Rewrite, ...] = ()
         self.helpers: tuple[str, ...] = ()
         self.tree: ast.Module | None = None
+        self.parse_flags = 0
+        self.route: Route | None = None
+        self.route_names: tuple[str, ...] | None = None
+        self.route_meaning: tuple[int, ...] = ()
 
     @property
     def codes(self) -> list[CodeType]:
@@ -89,6 +98,7 @@ def compile_cell(source: str, filename: str, number: int, flags: int) -> Compile
         SyntaxError: CPython rejects the cell, and no safe change makes it acceptable.
     """
     cell = CompiledCell(source, filename, number)
+    cell.parse_flags = flags
     tree = parse(source, filename, flags)
     try:
         _compile_parts(cell, tree, flags)
@@ -100,6 +110,14 @@ def compile_cell(source: str, filename: str, number: int, flags: int) -> Compile
     cell.is_coroutine = cell.body_awaits or cell.last_awaits
     cell.tree = tree
     return cell
+
+
+def rewritten_tree(cell: CompiledCell) -> ast.Module:
+    """Parse a compiled cell once more, to the tree that was compiled."""
+    tree = parse(cell.source, cell.filename, cell.parse_flags)
+    if cell.rewrites:
+        rewrite(tree)
+    return tree
 
 
 def _compile_rewritten(cell: CompiledCell, tree: ast.Module, flags: int) -> bool:

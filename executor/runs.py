@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 
+from executor.routing import Route
 from executor.transport import NoteMessage, Outlet
 
 __all__ = ["CURRENT_RUN", "Run", "current_run"]
@@ -23,9 +24,19 @@ class Run:
         is_active: Whether the cell itself is still running.
         is_muted: Whether what it still writes is dropped: it hangs in a thread that was given up.
         notes: What was noted about it, in order.
+        route: Where it was routed to and why, once that is known.
     """
 
-    __slots__ = ("adopt", "cell", "execution_id", "is_active", "is_muted", "notes", "outlet")
+    __slots__ = (
+        "adopt",
+        "cell",
+        "execution_id",
+        "is_active",
+        "is_muted",
+        "notes",
+        "outlet",
+        "route",
+    )
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class Run:
         self.is_active = True
         self.is_muted = False
         self.notes: list[NoteMessage] = []
+        self.route: Route | None = None
 
     def note(self, topic: str, text: str, line: int | None = None) -> None:
         """Record a note, and send it to the transport."""

@@ -134,24 +134,25 @@ _watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictiona
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Learn of the tasks that are started on ``loop``, for one more session."""
-    found = _watches.get(loop)
-    if found is None or loop.get_task_factory() is not found:
-        users = 0 if found is None else found.users
-        previous: Any = loop.get_task_factory()
-        found = _watches[loop] = _Watch(previous)
-        found.users = users
-        loop.set_task_factory(found)
-    found.users += 1
+    known = _watches.get(loop)
+    previous: Any = loop.get_task_factory()
+    if known is not None and previous is known:
+        known.users += 1
+        return
+    fresh = _watches[loop] = _Watch(previous)
+    fresh.users = 1 if known is None else known.users + 1
+    loop.set_task_factory(fresh)
 
 
 def unwatch(loop: asyncio.AbstractEventLoop) -> None:
     """Put the loop's own task factory back when its last session is closed."""
-    found = _watches.get(loop)
-    if found is None:
+    known = _watches.get(loop)
+    if known is None:
         return
-    found.users -= 1
-    if found.users == 0:
+    known.users -= 1
+    if known.users == 0:
         del _watches[loop]
-        if loop.get_task_factory() is found and not loop.is_closed():
-            previous: Any = found.previous
+        current: Any = loop.get_task_factory()
+        if current is known and not loop.is_closed():
+            previous: Any = known.previous
             loop.set_task_factory(previous)
