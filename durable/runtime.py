@@ -14,13 +14,12 @@ from typing import Any, Literal, Self, overload
 
 import msgspec
 from resonate.codec import Encryptor
-from resonate.error import ServerError
 from resonate.observability import BackgroundTaskFailed, logging_observer
 from resonate.observability import Event as EngineEvent
 from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.timing import Clock, Sleeper, now_ms, sleep
-from resonate.types import PromiseRecord, Value
+from resonate.types import Value
 from resonate_base import Network
 
 from durable.activation import perform_step
@@ -38,12 +37,13 @@ from durable.errors import (
     WrongLoopError,
 )
 from durable.events import Listener
+from durable.failures import encode_failure
 from durable.guards import check_promise_id, engine_errors, validated_id
 from durable.handles import Handle
 from durable.histories import read_history
 from durable.launching import Launcher, check_same
-from durable.notes import notes_id, static_notes
 from durable.outcomes import record_value
+from durable.reading import Reader
 from durable.records import SOURCE_FUNCTION, ExecutionRecord, StepRecord
 from durable.registry import Registry
 from durable.retries import retry_policy
@@ -67,10 +67,6 @@ DEFAULT_LEASE = timedelta(minutes=1)
 #: Executions of one process at once. High, as a waiting one costs a coroutine only;
 #: the SDK's 64 would let 64 sleepers block the rest.
 EXECUTIONS_MAX = 100_000
-
-#: Seconds a reader waits for the notes of an execution that has just timed out
-#: elsewhere: its process writes them in the moment of the deadline.
-_NOTES_PATIENCE_S = 0.25
 
 
 class Durable:
@@ -517,8 +513,6 @@ class Durable:
 
     async def reject(self, id: str, error: BaseException | str) -> bool:
         """Reject a durable promise with an exception or a message."""
-        from durable.failures import encode_failure
-
         raised = error if isinstance(error, BaseException) else RuntimeError(error)
         return await self._settle(id, "rejected", encode_failure(raised, self.values))
 
@@ -556,30 +550,11 @@ class Durable:
         Raises:
             UnknownExecutionError: There is none with this id.
         """
-        engine = self._ready()
         check_promise_id(id)
-        with engine_errors(id):
-            record = await engine.promises.get(id)
-        return ExecutionRecord(record, self.values, await self._side_notes(record))
+        return await self._reader().execution(id)
 
-    async def _side_notes(self, record: PromiseRecord) -> list[str]:
-        if record.state not in {"rejected_timedout", "rejected_canceled"}:
-            return []
-        engine = self._ready()
-        give_up_at_ms = (record.settled_at or 0) + round(_NOTES_PATIENCE_S * 1000)
-        while True:
-            try:
-                kept = await engine.promises.get(notes_id(record.id))
-            except ServerError as error:
-                if error.code != 404:
-                    raise
-            else:
-                data = kept.param.data
-                notes = data.get("notes") if isinstance(data, dict) else None
-                return [str(note) for note in notes] if isinstance(notes, list) else []
-            if self._clock() >= give_up_at_ms:
-                return static_notes(record)
-            await asyncio.sleep(0.02)
+    def _reader(self) -> Reader:
+        return Reader(self._ready(), self.values, self._clock)
 
     async def executions(
         self, *, state: str | None = None, name: str | None = None
@@ -591,23 +566,9 @@ class Durable:
                 ``rejected_timedout``; None for all.
             name: Registered name of the function; None for all.
         """
-        engine = self._ready()
-        if state is not None and state not in _STATES:
-            msg = f"state={state!r} is none of {', '.join(_STATES)}"
-            raise InvalidArgumentError(msg)
-        cursor: str | None = None
-        while True:
-            with engine_errors("executions"):
-                page = await engine.promises.search(
-                    state, {"resonate:scope": "global"}, 1000, cursor
-                )
-            for promise in page.promises:
-                record = ExecutionRecord(promise, self.values)
-                if ":" not in promise.id and record.name and name in {None, record.name}:
-                    yield ExecutionRecord(promise, self.values, await self._side_notes(promise))
-            cursor = page.cursor
-            if cursor is None:
-                return
+        self._ready()
+        async for record in self._reader().executions(state, name):
+            yield record
 
     async def steps(self, id: str) -> list[StepRecord]:
         """Return every step, sleep, promise and attempt below an execution, by creation."""
@@ -626,7 +587,7 @@ class Durable:
         try:
             return record_value(record, self.values)
         except ExecutionTimeoutError as error:
-            for note in await self._side_notes(record):
+            for note in await self._reader().notes(record):
                 error.add_note(note)
             raise
 
@@ -669,9 +630,6 @@ class Durable:
         if self._key is None:
             self._key = SigningKey.load(self._url.path)
         return self._key
-
-
-_STATES = ("pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout")
 
 
 def _observe(event: EngineEvent) -> None:
