@@ -64,10 +64,9 @@ class RetryPolicy:
             state.set_result(attempt.result)
         if not await _ask(self._retrying.retry, state):
             return None
-        wait = self._retrying.wait
-        upcoming = float(await _ask(wait, state)) if wait else 0.0
+        upcoming = float(await _ask(self._retrying.wait, state))
         state.upcoming_sleep = upcoming
-        if self._retrying.stop is not None and await _ask(self._retrying.stop, state):
+        if await _ask(self._retrying.stop, state):
             return None
         return upcoming
 

@@ -170,6 +170,8 @@ class Durable:
     @overload
     def register[F: Callable[..., Any]](
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         version: int = 1,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from enum import Enum
+from typing import Any
 
 from durable.stacks import stood_in
 
@@ -86,9 +87,8 @@ class Supervisor[T]:
 
         self._task = task = asyncio.create_task(body(), name="sostenuto execution")
         try:
-            await asyncio.wait(
-                [task, self._stop], timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            either: list[asyncio.Future[Any]] = [task, self._stop]
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             # The engine itself is being torn down around us.
             self.stop(StopReason.CLOSING)

@@ -23,13 +23,14 @@ def is_plain_object(cls: type) -> bool:
     False for classes that inherit from a builtin other than ``object`` and for those
     that say themselves how they are pickled.
     """
+    own: Any = cls  # methods are compared by identity, whatever their types
     return (
         all(base is object or base.__flags__ & HEAP_TYPE_FLAG for base in cls.__mro__)
         and not _has_hidden_state(cls)
-        and cls.__new__ is object.__new__
-        and cls.__reduce__ is object.__reduce__
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and (cls.__getstate__ is object.__getstate__ or _of_dataclasses(cls.__getstate__))
+        and own.__new__ is object.__new__
+        and own.__reduce__ is object.__reduce__
+        and own.__reduce_ex__ is object.__reduce_ex__
+        and (own.__getstate__ is object.__getstate__ or _of_dataclasses(own.__getstate__))
         and _of_dataclasses(getattr(cls, "__setstate__", None))
         and not hasattr(cls, "__getnewargs__")
         and not hasattr(cls, "__getnewargs_ex__")
@@ -79,7 +80,7 @@ def rebuild_object(cls: type, attributes: Mapping[str, Any]) -> Any:
     """
     if not is_plain_object(cls):
         raise TypeError(f"{cls.__qualname__} is no longer an ordinary class")
-    value = object.__new__(cls)
+    value: Any = object.__new__(cls)
     slots = object_slots(cls)
     own = _own_dict(value)
     for name, attribute in attributes.items():

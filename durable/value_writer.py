@@ -364,10 +364,11 @@ def _is_namedtuple(value: Any, cls: Any) -> bool:
     )
 
 
-def _has_default_reduction(cls: type, base: type) -> bool:
+def _has_default_reduction(cls: type, base: Any) -> bool:
+    own: Any = cls  # methods are compared by identity, whatever their types
     return (
-        cls.__reduce__ is base.__reduce__
-        and cls.__reduce_ex__ is object.__reduce_ex__
+        own.__reduce__ is base.__reduce__
+        and own.__reduce_ex__ is object.__reduce_ex__
         and "__getstate__" not in vars(cls)
     )
 
@@ -378,6 +379,7 @@ def _is_model(cls: type) -> bool:
     if base is None or not issubclass(cls, base):
         return False
     methods = [getattr(cls, name, None) for name in ("__getstate__", "__setstate__")]
-    return cls.__reduce__ is object.__reduce__ and all(
+    own: Any = cls
+    return own.__reduce__ is object.__reduce__ and all(
         getattr(m, "__module__", "").startswith("pydantic.") for m in methods
     )

@@ -267,7 +267,8 @@ class Worker:
             self._failures.setdefault(promise_id, set()).add(failure)
             waiting = asyncio.ensure_future(subscription.wait())
             try:
-                await asyncio.wait([waiting, failure], return_when=asyncio.FIRST_COMPLETED)
+                either: list[asyncio.Future[Any]] = [waiting, failure]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if failure.done():
                     failure.result()
             finally:
