@@ -16,9 +16,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Final, Literal
 
-from store import addresses, errors, forks, protocol, sweep
+from store import addresses, errors, forks, protocol, sweep, upkeep
 from store.clocks import ClockWatch, now_ms
 from store.database import Busy
 from store.engine import Engine
@@ -271,6 +272,51 @@ class SqliteConnection:
         query = call.search.query(call.data, self._clock())
         rows = await self._reader.rows(query.statement, query.parameters)
         return protocol.reply(call, query.answer(rows))
+
+    # -- upkeep ---------------------------------------------------------------------
+
+    async def gc(self, older_than: timedelta) -> int:
+        """Delete executions that ended longer ago than this, in small batches.
+
+        Args:
+            older_than: Age of the root's settlement.
+
+        Returns:
+            How many promises were deleted.
+
+        Raises:
+            StoreError: The file could not be used.
+        """
+        await self._open()
+        now = self._clock()
+        return await upkeep.collect(self.path, now - older_than // timedelta(milliseconds=1), now)
+
+    async def backup(self, target: str | os.PathLike[str]) -> None:
+        """Copy the store, as it is at one moment, while it is in use.
+
+        Raises:
+            StoreError: The copy could not be made.
+        """
+        await self._open()
+        await upkeep.back_up(self.path, target)
+
+    async def integrity_check(self) -> list[str]:
+        """What is wrong with the file, one sentence each; empty when nothing is.
+
+        Raises:
+            StoreError: The file cannot be read at all.
+        """
+        await self._open()
+        return await upkeep.check(self.path)
+
+    async def stats(self) -> upkeep.Stats:
+        """Size, and counts by state.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        await self._open()
+        return await upkeep.stats(self.path)
 
     # -- messages -------------------------------------------------------------------
 

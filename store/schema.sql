@@ -19,8 +19,10 @@ CREATE TABLE promises (
   value      TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind & 7;
-CREATE INDEX roots_by_state ON promises (state, created_at) WHERE instr(id, ':') = 0;
-CREATE INDEX roots_by_age ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;
+CREATE INDEX roots_created ON promises (created_at) WHERE instr(id, ':') = 0;
+CREATE INDEX roots_settled ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;
+CREATE INDEX roots_lapsing ON promises (timeout_at)
+  WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
 
 -- state: 0 pending, 1 acquired, 2 suspended, 3 halted, 4 fulfilled
 -- due_at: end of the lease when acquired, next time to send again when pending
@@ -42,6 +44,7 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_member ON tasks (member) WHERE member IS NOT NULL;
 CREATE INDEX tasks_open ON tasks (state, id) WHERE state <> 4;
+CREATE INDEX tasks_troubled ON tasks (releases) WHERE state <> 4 AND releases > 0;
 
 CREATE TABLE resumes (
   task_id    TEXT NOT NULL,

@@ -49,7 +49,7 @@ _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ?"  # noqa: S608  # constants only
 
 #: What a state means in the table, with the time as `:now` twice or once.
-_STATE_IS: Final = {
+STATE_IS: Final = {
     "pending": "state = 0 AND timeout_at > ?",
     "resolved": "(state = 1 OR (state = 0 AND kind & 2 AND timeout_at <= ?))",
     "rejected": "state = 2 AND ? IS NOT NULL",
@@ -107,7 +107,7 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     """promise.search: promises of a state, with all the given tags."""
     statement, parameters = PROMISES, list[object]([data.cursor or ""])
     if data.state is not None:
-        statement += f" AND {_STATE_IS[data.state]}"
+        statement += f" AND {STATE_IS[data.state]}"
         parameters.append(now_ms)
     clauses, more = _tag_filter("tags", data.tags)
     limit = data.limit or wire.SEARCH_DEFAULT
