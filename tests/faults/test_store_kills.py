@@ -153,6 +153,7 @@ async def test_two_processes_killed_at_random_lose_and_repeat_nothing(tmp_path, 
                 await crew.kill_one()
                 await audience.listen({task["id"] for task in await open_tasks(judge)})
                 await crew.hire()
+                await audience.listen({task["id"] for task in await open_tasks(judge)})
             tasks = await wait_until_done(judge)
             await audience.hear_all()
             lines = crew.logged()
