@@ -13,6 +13,11 @@ SHELL := /bin/sh
 # An activated environment, or one's own module path, must not leak into what is built and tested.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
 
+# uv brings certificates of its own; a machine behind a company's proxy has more.
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 BIN := .venv/bin
 PYTHON := $(BIN)/python
 OLDEST := 3.12
