@@ -12,9 +12,11 @@ from resonate.context import Context
 from resonate.dependencies import DependencyMap
 from resonate.error import ServerError
 from resonate.handle import Subscription
+from resonate.registry import Registry as EngineRegistry
 from resonate.timing import now_ms, sleep
 from resonate.types import PromiseCreateReq, PromiseRecord
 
+from durable.activation import perform_step
 from durable.dependencies import Dependencies
 from durable.engine import Carrier
 from durable.errors import NotRegisteredError, ReplayDivergenceError
@@ -298,6 +300,7 @@ async def _run(
             effects=effects,
             target_resolver=lambda target: target or "",
             deps=DependencyMap(),
+            registry=_steps(),
         )
         task = asyncio.create_task(
             worker.activate(
@@ -320,6 +323,12 @@ async def _run(
             await asyncio.gather(task, return_exceptions=True)
             return None
         return _outcome(task, values)
+
+
+def _steps() -> EngineRegistry:
+    registry = EngineRegistry()
+    registry.register("sostenuto.step", perform_step)
+    return registry
 
 
 def _outcome(task: asyncio.Task[Any], values: ValueCodec) -> tuple[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,12 +33,13 @@ _READERS = "sostenuto-replay"
 type Replayable = Durable | str | os.PathLike[str] | History
 
 
-async def replay(
+def replay(
     app_or_db: Replayable, execution_id: str | None = None, *, limit_s: float = DEFAULT_LIMIT_S
-) -> ReplayReport:
+) -> Any:
     """Re-run an execution's code against its recorded steps.
 
-    Nothing is written and no step is executed.
+    Nothing is written and no step is executed. Await it where an event loop runs; in a
+    plain test it runs a loop of its own and returns the report at once.
 
     Args:
         app_or_db: An app, open or not, whose registered functions are the code; a
@@ -46,23 +47,40 @@ async def replay(
         execution_id: Which execution; a history or its file needs none.
         limit_s: Seconds that code outside steps may take.
 
+    Returns:
+        A :class:`ReplayReport`, or an awaitable of one where an event loop runs.
+
     Raises:
         UnknownExecutionError: There is none with this id.
         NotRegisteredError: Its function is not registered.
     """
+    return _here_or_awaited(_replay_one(app_or_db, execution_id, limit_s))
+
+
+async def _replay_one(
+    app_or_db: Replayable, execution_id: str | None, limit_s: float
+) -> ReplayReport:
     app = _app_of(app_or_db)
     history = await _history_of(app_or_db, app, execution_id)
     return await _replay(app, history, limit_s)
 
 
-async def replay_all(
+def _here_or_awaited(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    return work
+
+
+def replay_all(
     db: Replayable,
     *,
     name: str | None = None,
     histories: str | os.PathLike[str] | None = None,
     limit_s: float = DEFAULT_LIMIT_S,
-) -> list[ReplayReport]:
-    """Replay every recorded execution, for use in CI.
+) -> Any:
+    """Replay every recorded execution, for use in CI; awaited or not, as :func:`replay`.
 
     Args:
         db: An app, a database or URL, or a directory of exported histories.
@@ -71,15 +89,26 @@ async def replay_all(
         limit_s: Seconds that each may take.
 
     Returns:
-        The reports, in the order of ids or file names.
+        A list of :class:`ReplayReport` in the order of ids or file names, or an
+        awaitable of it where an event loop runs.
     """
+    directory = Path(histories) if histories is not None else _directory(db)
+    return _here_or_awaited(_replay_each(db, name, directory, limit_s))
+
+
+def _directory(db: Replayable) -> Path | None:
+    if isinstance(db, (str, os.PathLike)) and Path(db).is_dir():
+        return Path(db)
+    return None
+
+
+async def _replay_each(
+    db: Replayable, name: str | None, directory: Path | None, limit_s: float
+) -> list[ReplayReport]:
     app = _app_of(db)
-    directory = histories
-    if directory is None and isinstance(db, (str, os.PathLike)) and Path(db).is_dir():
-        directory = db
     reports = []
     if directory is not None:
-        for path in histories_in(Path(directory)):
+        for path in histories_in(directory):
             history = load_history(path)
             if name is None or _name_of(history) == name:
                 reports.append(await _replay(app, history, limit_s))

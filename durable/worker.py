@@ -335,6 +335,8 @@ class _Run:
     async def conclude(self, supervisor: Supervisor[Any], task: asyncio.Task[Any] | None) -> Any:
         """Turn how the body ended into what the SDK is to do with the task."""
         execution = self.execution
+        if task is not None and not task.cancelled():
+            task.exception()  # retrieved: what stopped code raises is told below, or not at all
         if supervisor.reason is StopReason.CLOSING:
             raise PlatformError([HandBack("the process is closing")])
         if supervisor.reason is not None:
