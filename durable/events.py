@@ -15,6 +15,7 @@ class EventKind(Enum):
 
     EXECUTION_STARTED = "execution_started"
     EXECUTION_FINISHED = "execution_finished"
+    CELL_STARTED = "cell_started"
     STEP_STARTED = "step_started"
     STEP_FINISHED = "step_finished"
     STEP_FAILED = "step_failed"
@@ -31,10 +32,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         kind: Which moment.
         execution_id: Id of the execution.
         step_id: Durable promise id of the step, or of the execution itself.
-        name: Function name, or ``sleep``, ``promise``.
+        name: Function name, or ``sleep``, ``promise``; of a cell, its title.
         at_ms: Wall clock, milliseconds since the epoch.
         due_ms: For ``waiting``: when it is due, or None where only others can settle it.
-        detail: One line for a person: an error, the wait before the next attempt.
+        detail: One line for a person: an error, the wait before the next attempt, which
+            of how many cells.
     """
 
     kind: EventKind
