@@ -18,6 +18,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +41,7 @@ ALL_FRAMES: Final = 1
 """Also frames of libraries that the cell called."""
 
 _INSTRUCTION: Final = sys.monitoring.events.INSTRUCTION
+_RESUMABLE: Final = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 _MAX_DEPTH: Final = 1000  # of awaited coroutines; CPython's own default recursion limit
 _PACKAGE: Final = __name__.partition(".")[0]
 # Frames of these packages end a cell's stack: an exception raised in or above them would strike
@@ -173,6 +175,7 @@ class Guard:
         "dedicated",
         "delivered",
         "due_s",
+        "known",
         "last_seen",
         "lock",
         "loop",
@@ -221,6 +224,7 @@ class Guard:
         self.stage = 0
         self.beat_s: float | None = None
         self.candidate: FrameType | None = None
+        self.known: tuple[FrameType, FrameType | None, FrameType] | None = None
         self.last_seen: tuple[FrameType, int, int] | None = None
         self.targets: dict[int, CodeType] = {}
         self.lock: threading.Lock | None = None
@@ -252,8 +256,26 @@ class Guard:
             return False
         if self.reach == OWN_FRAMES and not self.owns(frame):
             return False
-        base = _base_of(frame, self)
-        return base is not None and (self.is_root(base) or base in self.bases)
+        base = self._known_base(frame)
+        if base is None:
+            base = _base_of(frame, self)
+            if base is None or not (self.is_root(base) or base in self.bases):
+                return False
+        if not frame.f_code.co_flags & _RESUMABLE:
+            self.known = (frame, frame.f_back if frame is not base else None, base)
+        return True
+
+    def _known_base(self, frame: FrameType) -> FrameType | None:
+        """The base, where the frame is next to one that was admitted before.
+
+        A deep recursion that unwinds would be walked from end to end at every event. Only frames
+        of plain functions count: those stay where they were called.
+        """
+        if frame.f_code.co_flags & _RESUMABLE or self.known is None:
+            return None
+        inner, outer, base = self.known
+        called = frame.f_globals is self.namespace and frame.f_back is inner
+        return base if frame is inner or frame is outer or called else None
 
     def take(self) -> None:
         """Count one exception raised."""
@@ -346,7 +368,19 @@ def aim(guard: Guard, codes: Iterable[CodeType]) -> None:
                 guard.targets[id(code)] = code
                 add_events(code, _INSTRUCTION)
     if guard.released and not guard.abandoned:
-        unaim(guard)
+        unaim(guard)  # it ended meanwhile
+
+
+def force(guard: Guard) -> None:
+    """Let the cell's code run no further at all: whatever resumes it meets the exception.
+
+    Args:
+        guard: Of a cell that is suspended and is about to be left behind.
+    """
+    guard.reach = ALL_FRAMES
+    guard.allowance = math.inf
+    aim(guard, guard.codes)
+    aim(guard, [frame.f_code for frame in awaiting_frames(guard.coroutine)])
 
 
 def unaim(guard: Guard) -> None:

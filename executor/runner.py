@@ -21,7 +21,7 @@ from typing import Any
 from executor.compiler import CompiledCell
 from executor.deadlines import add_timeout_notes, where
 from executor.errors import ExecutionInterruptedError
-from executor.interrupts import Guard, awaiting_frames
+from executor.interrupts import Guard, awaiting_frames, force
 from executor.modes import ExecutionMode
 from executor.monitoring import LoopWatch, current_watch
 from executor.outcome import Outcome
@@ -130,6 +130,7 @@ class _LoopCell:
                 yield waits_for
             except BaseException as error:
                 if self.is_abandoned:
+                    force(self.guard)
                     _leave_behind(code)
                     raise
                 step = partial(code.throw, error)

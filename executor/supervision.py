@@ -12,8 +12,10 @@ from typing import Any
 
 from executor.compiler import CompiledCell
 from executor.interrupts import Guard, InterruptError, Position, awaiting_frames, position_of
+from executor.modes import ExecutionMode
 from executor.monitoring import LoopWatch, Stall, experience, observe
 from executor.outcome import Outcome
+from executor.routing import Route
 from executor.runs import Run
 from executor.threads import ThreadedExecutor, no_loop_note
 from executor.watchdog import watchdog
@@ -167,16 +169,22 @@ class Supervisor:
         if watch.stalls:
             experience.learn(cell.source, watch.stalls)
 
-    def lesson(self, cell: CompiledCell) -> str | None:
-        """Why the cell is better off in a thread, from earlier runs of the same source.
+    def corrected(self, cell: CompiledCell, found: Route) -> Route:
+        """Route a cell by what earlier runs of the same source taught.
 
-        Returns:
-            The reason, or None where there was no stall or the cell may need the loop.
+        A cell that held the loop without awaiting anything is better off in a thread, unless it
+        seems to need the loop: there it would fail.
+
+        Args:
+            cell: Compiled.
+            found: What static analysis says.
         """
+        if cell.is_coroutine or found.mode is ExecutionMode.BLOCKING_SYNC:
+            return found
         stalls = experience.recall(cell.source)
-        if not stalls or cell.is_coroutine or _mentions_loop(cell):
-            return None
-        return f"its last run held the event loop: {stalls[0]}"
+        if not stalls or _mentions_loop(cell):
+            return found
+        return Route(ExecutionMode.BLOCKING_SYNC, f"its last run held the loop: {stalls[0]}")
 
     def explain(self, cell: CompiledCell, error: BaseException | None, reason: str) -> str | None:
         """Why an asyncio call failed in a cell that ran in a thread; also learns from it."""

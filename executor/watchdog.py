@@ -25,8 +25,8 @@ from executor.interrupts import (
     OWN_FRAMES,
     Guard,
     aim,
-    awaiting_frames,
     cell_stack,
+    force,
     position_of,
     strike,
     unaim,
@@ -57,16 +57,17 @@ class Stage(NamedTuple):
 # a cell that merely awaits in a better way than any of these.
 STAGES = (
     Stage(0.05, OWN_FRAMES, 1),
-    Stage(0.35, ALL_FRAMES, 1),
-    Stage(0.65, ALL_FRAMES, math.inf),
+    Stage(0.30, ALL_FRAMES, 1),
+    Stage(0.55, ALL_FRAMES, math.inf),
 )
-ABANDON_AFTER_S = 0.85
+ABANDON_AFTER_S = 0.75
 """Seconds after the deadline when a thread that has not come back is given up."""
 _POLL_S = 0.1  # how late a deadline is noticed at worst, without a wake-up for each cell
 _TICK_S = 0.02  # how often a pressed cell is looked at
 _LINGER_S = 2.0  # how long the thread looks around with nothing to watch before it sleeps
 _CANCEL_EVERY_S = 0.1
 _REMIND_S = 0.5  # how often an abandoned thread is given its exception again
+_CALLBACK_MODULES = ("executor.monitoring", "executor.interrupts")
 _MAX_POSITIONS = 8  # innermost frames described in notes
 
 
@@ -125,7 +126,7 @@ class Watchdog:
             unaim(guard)
         if guard.bases:
             guard.bases = []
-        guard.candidate = guard.last_seen = None
+        guard.candidate = guard.last_seen = guard.known = None
 
     def _rouse(self) -> None:
         if self._thread is None:
@@ -225,8 +226,7 @@ class Watchdog:
 
     def _wake_up(self, guard: Guard, now_s: float) -> None:
         """Cancel a cell that swallowed a cancellation and awaits again, until it has ended."""
-        aim(guard, guard.codes)
-        aim(guard, [each.f_code for each in awaiting_frames(guard.coroutine)])
+        force(guard)
         if guard.cancel is not None and now_s - guard.cancelled_s >= _CANCEL_EVERY_S:
             guard.cancelled_s = now_s
             cancel = guard.cancel
@@ -278,7 +278,7 @@ class Watchdog:
             del self._ghosts[guard]
             unaim(guard)
             guard.bases = []
-            guard.candidate = guard.last_seen = None
+            guard.candidate = guard.last_seen = guard.known = None
         elif now_s - self._ghosts[guard] >= _REMIND_S:
             self._ghosts[guard] = now_s
             frame = _frame_of(guard.thread_id)
@@ -289,7 +289,11 @@ class Watchdog:
 
 
 def _frame_of(thread_id: int) -> FrameType | None:
-    return sys._current_frames().get(thread_id)  # noqa: SLF001 - has no public twin
+    frame = sys._current_frames().get(thread_id)  # noqa: SLF001 - has no public twin
+    # A cell that makes many calls is seen in the callbacks that time them: look below those.
+    while frame is not None and frame.f_globals.get("__name__") in _CALLBACK_MODULES:
+        frame = frame.f_back
+    return frame
 
 
 def _call_soon(guard: Guard, callback: Callable[[], object]) -> None:
