@@ -324,6 +324,8 @@ class _Run:
             value = await run_attempts(
                 execution, self.context, self.entry.name, self.entry.retry, once
             )
+        # Steps that were started and not awaited are part of the function, deadline and all.
+        await self.context.settle_leftovers(cancel_steps=False)
         return execution.encode(value, f"{self.entry.name}, execution {self.id}")
 
     def _begin_attempt(self, task: asyncio.Task[Any], number: int) -> None:
@@ -349,9 +351,6 @@ class _Run:
         if execution.store_failure is not None:
             self._store_failed(execution.store_failure, error)
         if error is None:
-            await self.context.settle_leftovers(cancel_steps=False)
-            if execution.store_failure is not None:
-                self._store_failed(execution.store_failure, None)
             return task.result()
         self._annotate(error)
         raise Carrier(error, execution.namespace) from error
