@@ -60,12 +60,20 @@ def find_uv() -> str | None:
     return os.environ.get("UV") or shutil.which("uv")
 
 
+def run_uv(uv: str, *arguments: str | Path, directory: Path) -> None:
+    """Run uv, and without a network once more from its cache alone."""
+    try:
+        run(uv, *arguments, directory=directory)
+    except CheckFailedError:
+        run(uv, "--offline", *arguments, directory=directory)
+
+
 def build(work: Path) -> Path:
     """Build the wheel from the checkout and return its path."""
     out = work / "dist"
     if uv := find_uv():
-        make = (uv, "build", "--quiet", "--wheel", "--python", sys.executable)
-        run(*make, "--out-dir", out, ROOT, directory=work)
+        make = ("build", "--quiet", "--wheel", "--python", sys.executable)
+        run_uv(uv, *make, "--out-dir", out, ROOT, directory=work)
     else:
         pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps")
         run(*pip, "--wheel-dir", out, ROOT, directory=work)
@@ -102,11 +110,11 @@ def install(wheel: Path, interpreter: Path, work: Path) -> Path:
     wanted = f"{wheel}[dev]"
     if uv := find_uv():
         pins = work / "pins.txt"
-        export = (uv, "export", "--quiet", "--locked", "--no-hashes", "--no-emit-project")
-        run(*export, "--extra", "dev", "--output-file", pins, directory=ROOT)
-        run(uv, "venv", "--quiet", "--python", interpreter, home, directory=work)
-        pip = (uv, "pip", "install", "--quiet", "--python", python)
-        run(*pip, "--constraint", pins, wanted, directory=work)
+        export = ("export", "--quiet", "--locked", "--no-hashes", "--no-emit-project")
+        run_uv(uv, *export, "--extra", "dev", "--output-file", pins, directory=ROOT)
+        run_uv(uv, "venv", "--quiet", "--python", interpreter, home, directory=work)
+        pip = ("pip", "install", "--quiet", "--python", python)
+        run_uv(uv, *pip, "--constraint", pins, wanted, directory=work)
     else:
         run(interpreter, "-m", "venv", home, directory=work)
         run(python, "-m", "pip", "install", "--quiet", wanted, directory=work)
