@@ -131,10 +131,13 @@ class _RecordedEffects:
             self.ended.set()
             raise _HistoryEnds
         self._compare(record, param)
-        if record.state == "pending":
-            self.ended.set()
-            raise _HistoryEnds
-        return record
+        if record.state != "pending":
+            return record
+        if self.is_whole:
+            # The code gave up on this call, as with asyncio.wait_for, and will again.
+            await asyncio.Event().wait()
+        self.ended.set()
+        raise _HistoryEnds
 
     async def settle_promise(self, id: str, result: Any) -> PromiseRecord:  # noqa: ARG002 - the SDK's signature
         raise _HistoryEnds
