@@ -91,6 +91,7 @@ CREATE TABLE outbox (
   UNIQUE (promise_id, address)
 ) STRICT;
 CREATE INDEX outbox_address ON outbox (address, seq);
+CREATE INDEX outbox_member ON outbox (member) WHERE member IS NOT NULL;
 
 -- The connections that are open now; each holds a lock the system gives up for it.
 CREATE TABLE members (

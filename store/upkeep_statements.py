@@ -91,4 +91,7 @@ ROOTS: Final = (
 CHILDREN: Final = (
     f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ? AND id < ? ORDER BY id LIMIT ?"  # noqa: S608  # constants only
 )
-TROUBLED: Final = "SELECT id, releases FROM tasks WHERE state <> 4 AND releases > ? ORDER BY releases DESC LIMIT ?"
+TROUBLED: Final = (
+    "SELECT id, releases FROM tasks WHERE state <> 4 AND releases > 0 AND releases > ? "
+    "ORDER BY releases DESC LIMIT ?"
+)

@@ -1,0 +1,101 @@
+"""Every statement finds its rows by an index: its cost does not grow with the file."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from store import schema, search, statements, upkeep_statements, wire
+
+pytestmark = pytest.mark.unit
+
+#: Statements that read tables of a handful of rows, or a whole table on purpose.
+WHOLE = {
+    *("MEMBERS", "COUNT_PROMISES", "COUNT_TASKS", "COUNT_SCHEDULES", "COUNT_MESSAGES"),
+    "COUNT_MEMBERS",
+}
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("plans") / "a.db")
+    schema.prepare(path)
+    connection = sqlite3.connect(path)
+    connection.create_function("has_tags", 2, search.has_tags, deterministic=True)
+    yield connection
+    connection.close()
+
+
+def plan(connection, statement):
+    parameters = (None,) * statement.count("?")
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+    return [row[3] for row in rows]
+
+
+def named(module):
+    for name, value in vars(module).items():
+        if (
+            name.isupper()
+            and isinstance(value, str)
+            and value.split()[0]
+            in {
+                *("SELECT", "UPDATE", "DELETE", "INSERT"),
+            }
+        ):
+            yield name, value
+    if module is upkeep_statements:
+        yield from ((f"DELETE_PROMISE[{i}]", s) for i, s in enumerate(module.DELETE_PROMISE))
+
+
+STATEMENTS = [*named(statements), *named(upkeep_statements)]
+
+
+@pytest.mark.parametrize(("name", "statement"), STATEMENTS, ids=[name for name, _ in STATEMENTS])
+def test_no_statement_scans_a_table_or_sorts_a_result(connection, name, statement):
+    steps = plan(connection, statement)
+    if name in WHOLE:
+        return
+    scans = [step for step in steps if step.startswith("SCAN") and "USING" not in step]
+    assert scans == []
+    assert [step for step in steps if "TEMP B-TREE" in step] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (statements.PROMISES_DUE, "promises_due"),
+        (statements.PROMISE_NEXT_DUE, "promises_due"),
+        (statements.TASKS_DUE, "tasks_due"),
+        (statements.TASK_NEXT_DUE, "tasks_due"),
+        (statements.TASKS_OF_MEMBER, "tasks_member"),
+        (statements.SCHEDULES_DUE, "schedules_due"),
+        (statements.CALLBACKS_DROP_AWAITER, "callbacks_awaiter"),
+        (statements.OUTBOX_AT, "outbox_address"),
+        (upkeep_statements.FINISHED_ROOTS, "roots_settled"),
+        (upkeep_statements.LAPSED_ROOTS, "roots_lapsing"),
+        (upkeep_statements.ROOTS + " ORDER BY created_at DESC, id DESC", "roots_created"),
+        (upkeep_statements.TROUBLED, "tasks_troubled"),
+    ],
+)
+def test_what_is_due_or_listed_is_found_through_its_own_index(connection, statement, index):
+    assert any(index in step for step in plan(connection, statement))
+
+
+def test_a_branch_is_read_as_one_range_of_ids(connection):
+    assert plan(connection, statements.BRANCH) == [
+        "SEARCH promises USING PRIMARY KEY (id>? AND id<?)"
+    ]
+
+
+@pytest.mark.parametrize("state", [None, "pending", "resolved", "rejected_timedout"])
+def test_searches_page_by_id_without_sorting(connection, state):
+    queries = [
+        search.promises(wire.PromiseSearch(state=state, tags={"a": "b"}), 0),
+        search.schedules(wire.ScheduleSearch(), 0),
+        search.tasks(wire.TaskSearch(state="pending" if state else None), 0),
+    ]
+    for query in queries:
+        steps = plan(connection, query.statement)
+        assert any(step.startswith("SEARCH") for step in steps), steps
+        assert not any("TEMP B-TREE" in step for step in steps), steps
