@@ -7,10 +7,11 @@ still fails, so that the report can be read.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model import Answer, Message, State, comparison, respond, take_messages, tick
@@ -41,7 +42,14 @@ class Advance:
     probes: tuple[Send, ...] = ()
 
 
-type Step = Send | Advance
+@dataclass(frozen=True)
+class Crowd:
+    """Requests sent through one connection without waiting for one another."""
+
+    sends: tuple[Send, ...]
+
+
+type Step = Send | Advance | Crowd
 
 
 class MismatchError(AssertionError):
@@ -54,6 +62,7 @@ class Comparison:
     def __init__(self, store: StoreSubject, coverage: Counter[tuple[str, int]]) -> None:
         self.store, self.coverage = store, coverage
         self.state = State()
+        self.fleeting: list[Message] = []
         self.groups: dict[str, set[int]] = {}
         for member, (_, group) in enumerate(MEMBERS):
             self.groups.setdefault(store.group(group), set()).add(member)
@@ -71,8 +80,11 @@ class Comparison:
         Raises:
             MismatchError: an answer or a message differs.
         """
+        self.fleeting = []
         if isinstance(step, Send):
-            await self._send(step)
+            await self._crowd((step,))
+        elif isinstance(step, Crowd):
+            await self._crowd(step.sends)
         else:
             self.store.clock.now_ms = step.now_ms
             for probe in step.probes:
@@ -90,12 +102,21 @@ class Comparison:
         await self.store.tick()
         self._compare_messages("the late group opens its connection")
 
-    async def _send(self, step: Send) -> None:
-        expected = respond(self.state, self.now_ms, {"kind": step.kind, "data": step.data})
-        answer = await self.store.ask(step.kind, step.data, step.member)
-        self.coverage[step.kind, expected.status] += 1
-        if not (comparison.same(expected, answer) or tolerated(step, expected, answer)):
-            raise MismatchError(f"{step}\nmodel: {expected}\nstore: {answer}")
+    async def _crowd(self, sends: Sequence[Send]) -> None:
+        """Send at once what the model answers one by one, in the same order."""
+        expected = []
+        for send in sends:
+            request = {"kind": send.kind, "data": send.data}
+            expected.append(respond(self.state, self.now_ms, request))
+            self.coverage[send.kind, expected[-1].status] += 1
+            # One that a later request of the crowd replaces may have left before.
+            self.fleeting += self.state.outbox.values()
+        answers = await asyncio.gather(
+            *(self.store.ask(send.kind, send.data, send.member) for send in sends)
+        )
+        for send, one, answer in zip(sends, expected, answers, strict=True):
+            if not (comparison.same(one, answer) or tolerated(send, one, answer)):
+                raise MismatchError(f"{send}\nmodel: {one}\nstore: {answer}")
 
     async def _probe(self, step: Send) -> None:
         """Ask before the sweep: whether the sweep has already happened is the store's choice."""
@@ -118,7 +139,7 @@ class Comparison:
             match = self._find(received, expected)
             if match is not None:
                 expected.remove(match)
-            elif not self._excusable(received):
+            elif not (self._excusable(received) or self._find(received, self.fleeting)):
                 raise MismatchError(
                     f"after {step}\nunexpected message: {received}\nleft: {expected}"
                 )
@@ -129,7 +150,8 @@ class Comparison:
     def _find(self, received: Received, expected: Sequence[Message]) -> Message | None:
         form = comparison.message(received.kind, received.data)
         # The message to this member alone first: a group's may have gone to another member.
-        for message in sorted(expected, key=lambda one: len(self.receivers[one.address])):
+        known = [message for message in expected if message.address in self.receivers]
+        for message in sorted(known, key=lambda one: len(self.receivers[one.address])):
             if (
                 received.member in self.receivers[message.address]
                 and comparison.message(message.kind, message.data) == form
@@ -206,8 +228,14 @@ def script(rng: random.Random, run: Comparison, length: int) -> Iterator[Step]:
         return Send(rng.randrange(len(MEMBERS)), kind, extra.get(kind, {"id": id_}))
 
     for _ in range(length):
-        if rng.random() < 0.18:
+        chance = rng.random()
+        if chance < 0.18:
             yield _advance(rng, run.state, run.now_ms, probe)
+        elif chance < 0.28:
+            member = rng.randrange(len(MEMBERS))
+            drawn = [replace(send(), member=member) for _ in range(rng.choice((2, 5, 12)))]
+            # A search may see what others of the crowd do, or not: nothing orders them.
+            yield Crowd(tuple(one for one in drawn if not one.kind.endswith(".search")))
         else:
             yield send()
 
@@ -277,4 +305,6 @@ async def explore(
 def _described(step: Step) -> str:
     if isinstance(step, Advance):
         return f"clock to start + {step.now_ms - START_MS} ms, probes {step.probes}"
+    if isinstance(step, Crowd):
+        return "at once:\n  " + "\n  ".join(_described(send) for send in step.sends)
     return f"{step.kind} {step.data} (connection {step.member})"
