@@ -76,6 +76,8 @@ def safe_points(code: CodeType) -> SafePoints:
     line: int | None = None
     for index, instruction in enumerate(instructions):
         name = instruction.opname
+        if name == "PUSH_EXC_INFO":
+            line = None  # a handler's first line starts anew, whatever code stands before it
         here = instruction.positions.lineno if instruction.positions is not None else None
         starts_line = here not in (None, line)
         line = line if here is None else here
