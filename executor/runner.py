@@ -125,6 +125,10 @@ class _LoopCell:
                 waits_for = step()
             except StopIteration as end:
                 self._code = None
+                traceback = end.__traceback__
+                if traceback is not None and traceback.tb_next is not None:
+                    # Raised, not returned: of module code CPython does not tell the two apart.
+                    raise RuntimeError("coroutine raised StopIteration") from end
                 return end.value
             try:
                 yield waits_for
