@@ -27,7 +27,13 @@ TRUNCATE_BYTES: Final = 8 << 20
 #: Commits between two looks at the log's size.
 COMMITS: Final = 200
 
-#: Least seconds between two attempts that failed, say because of a long reader.
+#: Attempts to find a gap between the writers' transactions, and seconds between them.
+ATTEMPTS: Final = 100
+ATTEMPT_PAUSE_S: Final = 0.0007
+
+PAGE_BYTES: Final = 4096 + 24  # with the frame's header
+
+#: Least seconds between two rounds of attempts that failed, say because of a long reader.
 RETRY_S: Final = 1.0
 
 
@@ -88,17 +94,28 @@ class Checkpointer:
 
     def _checkpoint(self, connection: sqlite3.Connection) -> bool:
         """Copy the log when it has grown. Returns whether that succeeded."""
-        size_bytes = self._log_bytes()
-        if size_bytes < COPY_BYTES:
+        if self._log_bytes() < COPY_BYTES:
             return True
         try:
-            busy, log, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if log * 4096 >= TRUNCATE_BYTES:
-                busy, log, copied = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return pages * PAGE_BYTES < TRUNCATE_BYTES or self._truncate(connection)
         except sqlite3.Error as error:
             logger.info("checkpoint of %s put off: %s", self._path, error)
             return False
-        return not busy and copied >= 0
+
+    def _truncate(self, connection: sqlite3.Connection) -> bool:
+        """Empty the log, in a gap between two transactions of the writers.
+
+        Waiting inside SQLite would keep writers out for as long as somebody reads an old
+        snapshot, so each attempt gives up at once.
+        """
+        for _ in range(ATTEMPTS):
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy:
+                return True
+            if self._stopping.wait(ATTEMPT_PAUSE_S):
+                return False
+        return False
 
     def _log_bytes(self) -> int:
         try:

@@ -102,7 +102,6 @@ class SqliteConnection:
         self._paused = False
         self._inbox: list[Delivery] = []
         self._seen_version = -1
-        self._next_ready: int | None = None
         self._generation = forks.generation
         self._watch = ClockWatch(self._clock)
 
@@ -343,11 +342,11 @@ class SqliteConnection:
             return
 
         def look(tx: Transaction) -> bool:
-            ready, self._next_ready = waiting(tx, engine.me, everything=everything)
+            ready, engine.next_ready_ms = waiting(tx, engine.me, everything=everything)
             return bool(ready)
 
         def take(tx: Transaction) -> tuple[list[Delivery], bool]:
-            deliveries, self._next_ready, more = fetch(tx, engine.me, everything=everything)
+            deliveries, engine.next_ready_ms, more = fetch(tx, engine.me, everything=everything)
             return deliveries, more
 
         more = engine.within(look, write=False)
@@ -425,8 +424,8 @@ class SqliteConnection:
         if version != self._seen_version:
             self._seen_version = version
             engine.next_due_ms = now
-            self._next_ready = now
-        if self._next_ready is not None and self._next_ready <= now:
+            engine.next_ready_ms = now
+        if engine.next_ready_ms is not None and engine.next_ready_ms <= now:
             await self._fetch(engine, everything=False)
         if self._watch.observe() and engine.next_due_ms is not None and engine.next_due_ms <= now:
             await self._sweep(engine)

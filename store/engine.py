@@ -33,6 +33,7 @@ class Engine:
     Attributes:
         takes_directly: Whether messages for this connection skip the outbox.
         next_due_ms: The earliest deadline known, when the next sweep has work to do.
+        next_ready_ms: When the next message known to be in the outbox may be fetched.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Engine:
         self.me = me
         self.takes_directly = False
         self.next_due_ms: int | None = None
+        self.next_ready_ms: int | None = None
         self._clock = clock
         self._accept = accept
         self._lock = threading.RLock()
@@ -108,6 +110,9 @@ class Engine:
         due = tx.next_due_ms
         if due is not None and (self.next_due_ms is None or due < self.next_due_ms):
             self.next_due_ms = due
+        ready = tx.next_ready_ms
+        if ready is not None and (self.next_ready_ms is None or ready < self.next_ready_ms):
+            self.next_ready_ms = ready
 
     def _undone(self, error: BaseException) -> BaseException:
         """Undo a failed transaction; a driver's error becomes one of the store's."""

@@ -124,6 +124,8 @@ def route(
                 deliveries.append(delivery)
             continue
         ready_at = tx.now_ms + hold
+        if tx.next_ready_ms is None or ready_at < tx.next_ready_ms:
+            tx.next_ready_ms = ready_at
         if isinstance(message, Execute):
             tx.run(
                 sql.OUTBOX_EXECUTE,

@@ -111,7 +111,7 @@ def _apply(
             script = resources.files("store").joinpath("schema.sql").read_text("utf-8")
         else:
             for step in range(found, version):
-                script += migrations[step]
+                script += migrations[step] + "\n"
         for statement in _statements(script):
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -126,8 +126,8 @@ def _apply(
 def _statements(script: str) -> list[str]:
     """A script's statements one by one: `executescript` would commit the transaction."""
     statements, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
+    for part in script.split(";")[:-1]:
+        current += part + ";"
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""

@@ -58,6 +58,7 @@ class Transaction(msgspec.Struct, eq=False):
             requests are answered; a lost internal create is simply made again.
         next_due_ms: The earliest deadline this transaction created, if any.
         corr_id: The correlation id of the request being applied.
+        next_ready_ms: When the first message it left in the outbox may be fetched, if any.
         messages: Messages to route at the end, by task or by promise and address.
     """
 
@@ -67,6 +68,7 @@ class Transaction(msgspec.Struct, eq=False):
     corr_id: str = ""
     must_sync: bool = False
     next_due_ms: int | None = None
+    next_ready_ms: int | None = None
     messages: dict[tuple[str, ...], Message] = msgspec.field(default_factory=dict)
 
     def run(self, statement: str, *parameters: object) -> int:

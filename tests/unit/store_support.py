@@ -9,6 +9,7 @@ from typing import Any
 from store import SqliteConnection
 
 START_MS = 1_700_000_000_000
+FAR_MS = START_MS + 10**12
 GROUP = "poll://any@default"
 
 _numbers = itertools.count()
@@ -33,7 +34,7 @@ async def ask(connection: SqliteConnection, kind: str, **data: Any) -> tuple[int
     return answer["head"]["status"], answer["data"]
 
 
-def promise(id_: str, timeout_at: int = START_MS + 10**9, **tags: str) -> dict[str, Any]:
+def promise(id_: str, timeout_at: int = FAR_MS, **tags: str) -> dict[str, Any]:
     return {
         "id": id_,
         "timeoutAt": timeout_at,
