@@ -23,6 +23,8 @@ WAKE_P99_S = 0.050
 IDLE_S = 5.0
 IDLE_CPU_SHARE = 0.01
 SPIN_S = 4.0
+UNFETCHED_S = 2.5
+"""A message must not lie longer than this with a member that does not fetch it."""
 
 
 @pytest.fixture
@@ -78,6 +80,23 @@ async def test_a_stopped_process_loses_its_lease_at_the_deadline_and_writes_no_m
             assert (late["fence"], late["fulfill"]) == (409, 409)
         assert (await taker.ask("promise.get", id="t:late"))[0] == 404
         assert await taker.fulfill("t", version + 1, "mine") == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_work_of_a_group_does_not_wait_for_a_member_that_is_stopped_or_dead(database, number):
+    ids = {f"t{count}" for count in range(30)}
+    async with Peer(database, "taker", "holders") as taker:
+        await offered(taker, "held")
+        async with running("holder.py", database, "held", 60_000) as holder:
+            await holder.hear("acquired")
+            holder.signal(number)
+            for id_ in ids:
+                await offered(taker, id_)
+            heard = set()
+            async with asyncio.timeout(UNFETCHED_S):
+                while not ids <= heard:
+                    _, message = await taker.messages.get()
+                    heard.add(message["data"]["task"]["id"])
 
 
 def cpu_s(pid: int) -> float:
