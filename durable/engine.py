@@ -340,10 +340,16 @@ class DurableEffects:
         if not settling.cancelled():
             settling.exception()  # retrieved here: its waiter may be gone
 
-    async def drain(self) -> None:
-        """Wait for settlements whose waiters were cancelled."""
-        while self._settling:
-            await asyncio.gather(*self._settling, return_exceptions=True)
+    async def drain(self, grace_s: float) -> None:
+        """Wait for settlements whose waiters were cancelled; drop those that take too long.
+
+        Args:
+            grace_s: Seconds that the store has; zero for an app that is dropped.
+        """
+        if self._settling and grace_s > 0:
+            await asyncio.wait(self._settling, timeout=grace_s)
+        for settling in self._settling:
+            settling.cancel()
 
 
 async def watch_settlement(engine: Resonate, promise_id: str) -> Subscription:

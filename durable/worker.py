@@ -93,7 +93,7 @@ class Worker:
         self.sleeper = sleeper
         self.engine: Resonate
         self._dependencies = dependencies
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._running: dict[str, Supervisor[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -151,7 +151,7 @@ class Worker:
         run = _Run(self, entry, sdk_context)
         self.emit(EventKind.EXECUTION_STARTED, run.id, run.id, entry.name)
         supervisor: Supervisor[Any] = Supervisor(
-            lambda: run.body(args, kwargs), grace_s=self._grace_s
+            lambda: run.body(args, kwargs), grace_s=self.grace_s
         )
         self._running[run.id] = supervisor
         self._idle.clear()
@@ -197,6 +197,7 @@ class Worker:
 
     def abandon(self) -> None:
         """Cancel every running execution's code, for an app that is dropped."""
+        self.grace_s = 0.0
         for supervisor in self._running.values():
             supervisor.stop(StopReason.SUPERSEDED)
 
@@ -425,7 +426,7 @@ class _Run:
         self.activation.closed = True
         self.execution.closed = True
         await self.context.settle_leftovers(cancel_steps=True)
-        await self.execution.effects.drain()
+        await self.execution.effects.drain(self.worker.grace_s)
         try:
             await self.execution.container.aclose()
         except Exception:
