@@ -7,7 +7,7 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import Any, Protocol
 
-from durable.errors import ExecutionTimeoutError, InvalidArgumentError
+from durable.errors import AppClosedError, ExecutionTimeoutError, InvalidArgumentError
 
 __all__ = ["Handle", "HandleHost"]
 
@@ -80,8 +80,15 @@ class Handle[T]:
 
     async def started(self) -> None:
         """Wait until the execution is recorded in the store."""
-        if self._launching is not None:
+        if self._launching is None:
+            return
+        try:
             await asyncio.shield(self._launching)
+        except asyncio.CancelledError:
+            if self._launching.cancelled():
+                msg = f"the app was closed before {self.id!r} was started: start it again"
+                raise AppClosedError(msg) from None
+            raise
 
     async def done(self) -> bool:
         """Return whether the execution is settled."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, overload
 
 import msgspec
 from resonate.codec import Encryptor
+from resonate.error import ServerError
 from resonate.observability import BackgroundTaskFailed, logging_observer
 from resonate.observability import Event as EngineEvent
 from resonate.resonate import Resonate
@@ -63,6 +64,9 @@ FOREVER = timedelta(days=36_500)
 #: A lease is renewed every half of this; a process that dies on an engine without
 #: liveness locks is taken over after it. The SDK's own default.
 DEFAULT_LEASE = timedelta(minutes=1)
+
+#: Status of a request that is well formed and cannot be applied to what is stored.
+_UNPROCESSABLE = 422
 
 #: Executions of one process at once. High, as a waiting one costs a coroutine only;
 #: the SDK's 64 would let 64 sleepers block the rest.
@@ -320,6 +324,7 @@ class Durable:
             launch.cancel()
         await asyncio.gather(*self._launches, return_exceptions=True)
         await self._worker.hand_back()
+        self._worker.end_waits()
         await self._shut(engine, opened)
         await self.dependencies.aclose()
 
@@ -331,6 +336,7 @@ class Durable:
             return
         stop_accepting_work(engine)
         self._worker.abandon()
+        self._worker.end_waits()
         for launch in list(self._launches):
             launch.cancel()
         for source in opened.sources:
@@ -453,14 +459,22 @@ class Durable:
         timeout = launcher.timeout or (entry.timeout if entry is not None else None) or FOREVER
         options = engine.options(timeout=timeout, target=launcher.target, version=version)
 
-        async def start_it() -> None:
-            start = options.run if here else options.rpc
-            with engine_errors(id):
-                await start(id, name, *packed, **named).id()
-                record = await engine.promises.get(id)
+        async def check() -> None:
+            record = await engine.promises.get(id)
             check_same(
                 record, name=name, version=version, args=packed, kwargs=named, values=self.values
             )
+
+        async def start_it() -> None:
+            start = options.run if here else options.rpc
+            with engine_errors(id):
+                try:
+                    await start(id, name, *packed, **named).id()
+                except ServerError as refused:
+                    if refused.code == _UNPROCESSABLE:
+                        await check()  # a plain promise may have the id: say so
+                    raise
+                await check()
 
         task = asyncio.get_running_loop().create_task(start_it(), name=f"launch {id}")
         self._launches.add(task)

@@ -26,7 +26,7 @@ from durable.engine import (
     settle_tree,
     watch_settlement,
 )
-from durable.errors import EngineUnavailableError
+from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
 from durable.notes import excerpt, notes_id
 from durable.records import SOURCE_FUNCTION
@@ -220,6 +220,12 @@ class Worker:
         for waiter in self._failures.pop(execution_id, set()):
             if not waiter.done():
                 waiter.set_exception(error)
+
+    def end_waits(self) -> None:
+        """Tell whoever awaits an execution here that the app has closed."""
+        for execution_id in list(self._failures):
+            msg = f"the app was closed while {execution_id!r} was awaited; it goes on elsewhere"
+            self.fail_locally(execution_id, AppClosedError(msg))
 
     # -- waiting ---------------------------------------------------------------
 
