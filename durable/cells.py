@@ -68,7 +68,7 @@ def split_cells(source: str) -> list[Cell]:
 
 def _first_line(statement: ast.stmt) -> int:
     """A decorated definition begins at its first decorator."""
-    decorators = getattr(statement, "decorator_list", None) or ()
+    decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     return min([statement.lineno, *(decorator.lineno for decorator in decorators)])
 
 

@@ -127,24 +127,55 @@ def run(
     )
 
 
-@app.command("ls", epilog="Examples: sostenuto ls --state pending | sostenuto ls --json")
+@app.command(
+    "ls",
+    epilog="Examples: sostenuto ls --state pending | sostenuto ls --name 'report*' "
+    "--newer-than 1d --sort duration | sostenuto ls --json",
+)
 def list_executions(
     db: Database = None,
     state: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--state",
-            help="pending, resolved, rejected, rejected_canceled or rejected_timedout.",
+            help="pending, resolved, rejected, rejected_canceled or rejected_timedout; "
+            "may be given several times.",
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", help="Registered function name.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="PATTERN", help="Function or file name, such as 'report*'."),
+    ] = None,
+    newer_than: Annotated[
+        str | None,
+        typer.Option("--newer-than", metavar="AGE", help="Created in the last 90, 5m, 2h, 1d..."),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Created before that.")
+    ] = None,
+    sort: Annotated[
+        str, typer.Option("--sort", help="created, settled, duration, id, name or state.")
+    ] = "created",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most this many.")] = 100,
     json: AsJson = False,
 ) -> None:
     """List executions, the newest first."""
-    from durable.cli.inspect import list_command
+    from durable.cli.listing import ListRequest, list_command
 
-    list_command(db, state=state, name=name, limit=limit, json=json)
+    list_command(
+        ListRequest(
+            db=db,
+            state=state or [],
+            name=name,
+            newer_than=newer_than,
+            older_than=older_than,
+            sort=sort,
+            reverse=reverse,
+            limit=limit,
+            json=json,
+        )
+    )
 
 
 @app.command(epilog="Example: sostenuto show report-1 --json")
@@ -159,16 +190,19 @@ def show(
     show_command(db, id, json=json)
 
 
-@app.command(epilog="Example: sostenuto tree report-1")
+@app.command(epilog="Examples: sostenuto tree report-1 | sostenuto tree report-1 --watch")
 def tree(
     id: Annotated[str, typer.Argument(metavar="ID", help="Execution id.")],
     db: Database = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Follow it, in whatever process it runs.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Show the call graph of an execution's durable promises, with states and durations."""
     from durable.cli.inspect import tree_command
 
-    tree_command(db, id, json=json)
+    tree_command(db, id, json=json, watch=watch)
 
 
 @app.command(epilog="""Example: sostenuto resolve approval-42 --value '{"ok": true}'""")
@@ -214,6 +248,126 @@ def cancel(
     from durable.cli.settle import settle_command
 
     settle_command(db, id, "cancel", reason, json=json)
+
+
+@app.command(
+    epilog="Examples: sostenuto replay report-1 | sostenuto replay histories/report-1.json "
+    "| sostenuto replay order-7 --app shop:app"
+)
+def replay(
+    id: Annotated[
+        str, typer.Argument(metavar="ID|FILE.json", help="Execution id, or an exported history.")
+    ],
+    db: Database = None,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="MODULE:NAME",
+            help="The Durable app whose functions are the code. Executions of source need none.",
+        ),
+    ] = None,
+    limit: Annotated[
+        str,
+        typer.Option("--limit", metavar="DURATION", help="How long code outside steps may take."),
+    ] = "60",
+    json: AsJson = False,
+) -> None:
+    """Run recorded code against its record; nothing is written and no step is executed.
+
+    Exit code 0: it does what the record says. 1: it differs, and where.
+    """
+    from durable.cli.replays import replay_command
+
+    replay_command(id, db, app=app, limit=limit, json=json)
+
+
+@app.command(
+    epilog="Examples: sostenuto export report-1 > report-1.json "
+    "| sostenuto export --all --output histories/"
+)
+def export(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Execution ids.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE|DIRECTORY", help="Default: standard output."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every execution.")] = False,
+    state: Annotated[
+        str | None, typer.Option("--state", help="With --all: only those in this state.")
+    ] = None,
+    db: Database = None,
+    json: AsJson = False,
+) -> None:
+    """Write executions with all their steps as JSON documents, to keep, test with or import."""
+    from durable.cli.transfer import ExportRequest, export_command
+
+    export_command(
+        ExportRequest(ids=ids or [], all=everything, state=state, output=output, db=db, json=json)
+    )
+
+
+@app.command(
+    "import",
+    epilog="Examples: sostenuto import report-1.json --to runs.db "
+    "| sostenuto import histories/ --to postgresql://localhost/runs",
+)
+def import_histories(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE|DIRECTORY...", help="Exported histories; - reads one."),
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", "--db", metavar="FILE|URL", help="Where to. Default: as for run."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write exported executions to a database or engine; open ones go on there."""
+    from durable.cli.transfer import import_command
+
+    import_command(files, to, json=json)
+
+
+@app.command(epilog="Examples: sostenuto gc --older-than 30d | sostenuto gc --older-than 30d --yes")
+def gc(
+    older_than: Annotated[
+        str,
+        typer.Option("--older-than", metavar="AGE", help="Ended at least this long ago: 12h, 30d."),
+    ],
+    db: Database = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete. Without it, only say what would go.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Delete executions that ended long ago, with all their steps; by default a dry run."""
+    from durable.cli.upkeep import gc_command
+
+    gc_command(db, older_than, yes=yes, json=json)
+
+
+@app.command(epilog="Example: sostenuto backup copies/runs-monday.db --db runs.db")
+def backup(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where the copy goes.")],
+    db: Database = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Copy the database as it is at one moment, while it is in use."""
+    from durable.cli.upkeep import backup_command
+
+    backup_command(file, db, force=force, json=json)
+
+
+@app.command(epilog="Examples: sostenuto doctor | sostenuto doctor --db runs.db --json")
+def doctor(db: Database = None, json: AsJson = False) -> None:
+    """Check the installation and the store, and say what to do about what is wrong."""
+    from durable.cli.doctor import doctor_command
+
+    doctor_command(db, json=json)
 
 
 def main(argv: list[str] | None = None) -> Any:

@@ -1,186 +1,229 @@
-"""``sostenuto ls``, ``show`` and ``tree``."""
+"""``sostenuto show`` and ``tree``."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import json as json_module
+import sys
 from typing import Any
 
 from durable.cli.render import print_failure, record_dict, step_dict
 from durable.cli.stores import opened
+from durable.cli.terminal import console, print_table, printable, span, state_markup
 from durable.records import ExecutionRecord, StepRecord
+from durable.runtime import Durable
 
-__all__ = ["list_command", "show_command", "tree_command"]
+__all__ = ["show_command", "tree_command"]
 
-_STYLES = {
-    "pending": "yellow",
-    "resolved": "green",
-    "rejected": "red",
-    "rejected_canceled": "magenta",
-    "rejected_timedout": "red",
-}
+#: Seconds between two looks of ``tree --watch`` at an execution that others run.
+_WATCH_S = 0.25
 
 
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=False)
-
-
-def _state(state: str) -> str:
-    return f"[{_STYLES.get(state, '')}]{state}[/]" if state in _STYLES else state
-
-
-def _span(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return ""
-    if milliseconds < 1000:
-        return f"{milliseconds} ms"
-    seconds = milliseconds / 1000
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def list_command(
-    db: str | None, *, state: str | None, name: str | None, limit: int, json: bool
-) -> None:
-    """List executions, the newest first."""
-    records = asyncio.run(_list(db, state, name, limit))
-    if json:
-        print(json_module.dumps([record_dict(record) for record in records], indent=2))
-        return
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "state", "function", "created (UTC)", "took", "error"):
-        table.add_column(column, overflow="fold" if column == "id" else "ellipsis")
-    for record in records:
-        table.add_row(
-            escape(record.id),
-            _state(record.state),
-            escape(record.filename or record.name),
-            f"{record.created_at:%Y-%m-%d %H:%M:%S}",
-            _span(record.duration_ms),
-            escape(record.error_text or ""),
-        )
-    _console().print(table if records else "no executions")
-
-
-async def _list(
-    db: str | None, state: str | None, name: str | None, limit: int
-) -> list[ExecutionRecord]:
-    async with opened(db, works=False) as app:
-        newest: list[tuple[float, int, ExecutionRecord]] = []
-        count = 0
-        async for record in app.executions(state=state, name=name):
-            count += 1
-            entry = (record.created_at.timestamp(), count, record)
-            if len(newest) < limit:
-                heapq.heappush(newest, entry)
-            else:
-                heapq.heappushpop(newest, entry)
-        return [record for _, _, record in sorted(newest, reverse=True)]
-
-
-async def _read(db: str | None, id: str) -> tuple[ExecutionRecord, list[StepRecord]]:
-    async with opened(db, works=False) as app:
-        record = await app.execution(id)
-        steps = await app.steps(id) if ":" not in id else []
-        return record, steps
+async def _read(app: Durable, id: str) -> tuple[ExecutionRecord, list[StepRecord]]:
+    record = await app.execution(id)
+    return record, await app.steps(id) if ":" not in id else []
 
 
 def show_command(db: str | None, id: str, *, json: bool) -> None:
     """Show one execution."""
-    record, steps = asyncio.run(_read(db, id))
+
+    async def read() -> tuple[ExecutionRecord, list[StepRecord]]:
+        async with opened(db, works=False) as app:
+            return await _read(app, id)
+
+    record, steps = asyncio.run(read())
     if json:
         document = record_dict(record)
         document["source"] = record.source
         document["steps"] = [step_dict(step) for step in steps]
         print(json_module.dumps(document, indent=2, ensure_ascii=False))
         return
-    from rich.markup import escape
-    from rich.syntax import Syntax
-
-    console = _console()
-    console.print(f"[bold]{escape(record.id)}[/bold]  {_state(record.state)}")
-    console.print(
-        f"function  {escape(record.name)} version {record.version}" if record.name else "a promise"
-    )
-    if record.filename:
-        console.print(f"file      {escape(record.filename)}")
-    console.print(f"created   {record.created_at:%Y-%m-%d %H:%M:%S} UTC")
-    if record.settled_at is not None:
-        took = _span(record.duration_ms)
-        console.print(f"settled   {record.settled_at:%Y-%m-%d %H:%M:%S} UTC, after {took}")
-    if record.state == "resolved":
-        console.print(
-            f"result    {escape(json_module.dumps(record.value_data, ensure_ascii=False))}"
-        )
-    elif record.state != "pending":
-        console.print(f"error     {escape(record.error_text or '')}")
-        print_failure(record)
+    _show_head(record)
     if record.source:
-        console.print(
-            Syntax(record.source, "python", line_numbers=True, background_color="default")
-        )
+        _show_source(record.source)
     if steps:
-        console.print(_steps_table(steps))
+        print()
+        _show_steps(steps)
+    if record.state not in {"pending", "resolved"}:
+        print()
+        print_failure(record, sys.stdout)
 
 
-def _steps_table(steps: list[StepRecord]) -> Any:
+def _show_head(record: ExecutionRecord) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("step", "name", "state", "took", "error"):
-        table.add_column(column)
-    for step in steps:
-        table.add_row(
-            escape(step.id),
-            escape(step.name),
-            _state(step.state),
-            _span(step.duration_ms),
-            escape(step.error_text or str(step.details.get("error") or "")),
-        )
-    return table
+    out = console()
+    out.print(f"[bold]{escape(printable(record.id))}[/bold]  {state_markup(record.state)}")
+    lines = [("function", f"{record.name} version {record.version}" if record.name else "")]
+    lines.append(("file", record.filename or ""))
+    lines.append(("created", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"))
+    if record.settled_at is not None:
+        took = span(record.duration_ms)
+        lines.append(("settled", f"{record.settled_at:%Y-%m-%d %H:%M:%S} UTC, after {took}"))
+    elif record.timeout_at is not None and record.timeout_at.year < record.created_at.year + 99:
+        lines.append(("deadline", f"{record.timeout_at:%Y-%m-%d %H:%M:%S} UTC"))
+    if record.state == "resolved":
+        lines.append(("result", json_module.dumps(record.value_data, ensure_ascii=False)))
+    lines.append(("error", record.error_text or ""))
+    for name, text in lines:
+        if text:
+            out.print(f"{name:9} {escape(printable(text))}")
 
 
-def tree_command(db: str | None, id: str, *, json: bool) -> None:
-    """Show the call graph of an execution."""
-    record, steps = asyncio.run(_read(db, id))
-    nodes = _nest(record, steps)
-    if json:
-        print(json_module.dumps(nodes, indent=2, ensure_ascii=False))
+def _show_source(source: str) -> None:
+    out = console()
+    if out.is_terminal:
+        from rich.syntax import Syntax
+
+        out.print()
+        out.print(Syntax(source, "python", line_numbers=True, background_color="default"))
         return
-    from rich.tree import Tree
+    print()
+    for number, line in enumerate(source.rstrip("\n").split("\n"), 1):
+        print(f"{number:>4}  {line}".rstrip())
 
-    root = Tree(_label(nodes))
-    _grow(root, nodes)
-    _console().print(root)
+
+def _show_steps(steps: list[StepRecord]) -> None:
+    attempts: dict[str, int] = {}
+    for step in steps:
+        if step.kind == "attempt":
+            attempts[step.parent_id] = attempts.get(step.parent_id, 0) + 1
+    rows = []
+    for step in steps:
+        details = step.details
+        if step.kind == "attempt":
+            name, took = f"{step.name}, attempt {details.get('attempt')}", ""
+            error = str(details.get("error") or "")
+            if details.get("wait_s"):
+                error += f"; waits {details['wait_s']:g} s"
+        else:
+            name, took, error = step.name, span(step.duration_ms), step.error_text or ""
+        tried = attempts.get(step.id)
+        rows.append((step.id, step.state, name, str(tried + 1) if tried else "", took, error))
+    print_table(("step", "state", "name", "attempts", "took", "error"), rows)
+
+
+def tree_command(db: str | None, id: str, *, json: bool, watch: bool) -> None:
+    """Show the call graph of an execution; with ``watch``, until it has ended."""
+    asyncio.run(_tree(db, id, json=json, watch=watch))
+
+
+async def _tree(db: str | None, id: str, *, json: bool, watch: bool) -> None:
+    async with opened(db, works=False) as app:
+        root = _nest(*await _read(app, id))
+        if not watch:
+            _print_tree(root, json=json)
+            return
+        if json or not console().is_terminal:
+            await _watch_lines(app, id, root, json=json)
+        else:
+            await _watch_live(app, id, root)
+
+
+async def _watch_lines(app: Durable, id: str, root: dict[str, Any], *, json: bool) -> None:
+    """Print every change as a line of its own: text, or a JSON document."""
+    shown: dict[str, str] = {}
+    while True:
+        for depth, node in _walk(root):
+            if shown.get(node["id"]) == node["state"]:
+                continue
+            shown[node["id"]] = node["state"]
+            if json:
+                line = {key: value for key, value in node.items() if key != "children"}
+                print(json_module.dumps(line, ensure_ascii=False), flush=True)
+            else:
+                print("  " * depth + _plain_label(node), flush=True)
+        if root["state"] != "pending":
+            return
+        await asyncio.sleep(_WATCH_S)
+        root = _nest(*await _read(app, id))
+
+
+async def _watch_live(app: Durable, id: str, root: dict[str, Any]) -> None:
+    from rich.live import Live
+
+    out = console()
+    with Live(_rendered(root), console=out, auto_refresh=False, vertical_overflow="crop") as live:
+        while root["state"] == "pending":
+            await asyncio.sleep(_WATCH_S)
+            root = _nest(*await _read(app, id))
+            live.update(_rendered(root), refresh=True)
 
 
 def _nest(record: ExecutionRecord, steps: list[StepRecord]) -> dict[str, Any]:
     root: dict[str, Any] = {**record_dict(record), "children": []}
     by_id: dict[str, dict[str, Any]] = {record.id: root}
-    for step in steps:
+    shown = [step for step in steps if step.kind != "notes"]
+    for step in shown:
         by_id[step.id] = {**step_dict(step), "children": []}
-    for step in steps:
+    for step in shown:
         by_id.get(step.parent_id, root)["children"].append(by_id[step.id])
     return root
+
+
+def _walk(root: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+    """Every node with its depth, parents first; without recursion, as steps may nest deeply."""
+    found: list[tuple[int, dict[str, Any]]] = []
+    stack = [(0, root)]
+    while stack:
+        depth, node = stack.pop()
+        found.append((depth, node))
+        stack += [(depth + 1, child) for child in reversed(node["children"])]
+    return found
+
+
+def _print_tree(root: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print(json_module.dumps(root, indent=2, ensure_ascii=False))
+        return
+    out = console()
+    if out.is_terminal:
+        out.print(_rendered(root))
+        return
+    encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+    branch, last, bar = ("├── ", "└── ", "│   ") if encoding == "utf8" else ("|-- ", "`-- ", "|   ")
+    stack = [("", "", root)]
+    while stack:
+        lead, below, node = stack.pop()
+        print(lead + _plain_label(node))
+        children = node["children"]
+        for number, child in reversed(list(enumerate(children, 1))):
+            ends = number == len(children)
+            stack.append(
+                (below + (last if ends else branch), below + ("    " if ends else bar), child)
+            )
+
+
+def _rendered(root: dict[str, Any]) -> Any:
+    from rich.tree import Tree
+
+    top = Tree(_label(root))
+    stack = [(top, root)]
+    while stack:
+        branch, node = stack.pop()
+        stack += [(branch.add(_label(child)), child) for child in node["children"]]
+    return top
+
+
+def _parts(node: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    name = str(node.get("name") or node.get("kind") or "promise")
+    if node.get("kind") == "attempt":
+        name = f"{name}, attempt {node.get('attempt')}"
+    error = str(node.get("error") or node.get("attempt_error") or "")
+    return printable(name), printable(node["id"]), node["state"], _took(node), printable(error)
+
+
+def _took(node: dict[str, Any]) -> str:
+    return "" if node.get("kind") == "attempt" else span(node.get("duration_ms"))
+
+
+def _plain_label(node: dict[str, Any]) -> str:
+    return "  ".join(part for part in _parts(node) if part)
 
 
 def _label(node: dict[str, Any]) -> str:
     from rich.markup import escape
 
-    name = escape(str(node.get("name") or ""))
-    took = _span(node.get("duration_ms"))
-    error = f"  [red]{escape(node['error'])}[/red]" if node.get("error") else ""
-    return f"{name}  [dim]{escape(node['id'])}[/dim]  {_state(node['state'])}  {took}{error}"
-
-
-def _grow(branch: Any, node: dict[str, Any]) -> None:
-    for child in node["children"]:
-        _grow(branch.add(_label(child)), child)
+    name, id, state, took, error = _parts(node)
+    red = f"  [red]{escape(error)}[/red]" if error else ""
+    return f"{escape(name)}  [dim]{escape(id)}[/dim]  {state_markup(state)}  {took}{red}"

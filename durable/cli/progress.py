@@ -23,6 +23,7 @@ class Activity:
         replayed: Steps answered from the store.
         failed: Steps that failed for good.
         current: Name of the step begun last that still runs, or ''.
+        cell: Which cell it is in, for source with cell markers; "" otherwise.
         waits: What it waits on: promise id to due time in ms, None where only others settle it.
     """
 
@@ -35,6 +36,7 @@ class Activity:
         self._running: dict[str, str] = {}
         self.changed_at = self.started_at
         self.detail = ""
+        self.cell = ""
 
     @property
     def current(self) -> str:
@@ -61,6 +63,8 @@ class Activity:
 
         self.changed_at = time.monotonic()
         match event.kind:
+            case EventKind.CELL_STARTED:
+                self.cell = f"cell {event.detail}" + (f": {event.name}" if event.name else "")
             case EventKind.STEP_STARTED:
                 self._running[event.step_id] = event.name
             case EventKind.STEP_FINISHED:
@@ -82,7 +86,7 @@ class Activity:
 
     def summary(self) -> str:
         """Return one line: steps done, current step, elapsed."""
-        parts = [f"{self.done} steps done"]
+        parts = [f"{self.done} step{'' if self.done == 1 else 's'} done"]
         if self.replayed:
             parts.append(f"{self.replayed} from the store")
         if self.failed:
@@ -103,6 +107,7 @@ class LineProgress:
         self._stream = stream
         self._next_at = 0.0
         self._shown = ""
+        self._cell = ""
 
     def __enter__(self) -> Self:
         return self
@@ -111,8 +116,11 @@ class LineProgress:
         self._line(self._activity.summary())
 
     def update(self) -> None:
-        """Show the activity, at most once a second."""
+        """Show each new cell, and the activity at most once a second."""
         now = time.monotonic()
+        if self._activity.cell != self._cell:
+            self._cell = self._activity.cell
+            self._line(self._cell)
         if now >= self._next_at:
             self._next_at = now + LINE_INTERVAL_S
             self._line(self._activity.summary())
@@ -157,7 +165,9 @@ class LiveProgress:
         from rich.markup import escape
 
         activity = self._activity
-        done = f"{activity.done} steps done"
+        done = f"{activity.done} step{'' if activity.done == 1 else 's'} done"
+        if activity.cell:
+            done = f"{escape(activity.cell)}  {done}"
         if activity.replayed:
             done += f", {activity.replayed} from the store"
         current = activity.current

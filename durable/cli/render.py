@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import pprint
 import sys
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
+from durable.cli.terminal import printable
 from durable.errors import DurableError
 from durable.records import ExecutionRecord, StepRecord
 
 __all__ = [
+    "failure_lines",
     "print_failure",
     "print_result",
     "record_dict",
     "record_json",
     "step_dict",
 ]
+
+_CAUSE = "The above exception was the direct cause of the following exception:"
+_CONTEXT = "During handling of the above exception, another exception occurred:"
+
+#: Links of a chain of causes that are shown; records keep as many.
+_CHAIN_MAX = 20
 
 
 def print_result(record: ExecutionRecord) -> None:
@@ -28,18 +37,55 @@ def print_result(record: ExecutionRecord) -> None:
     print(value if isinstance(value, str) else pprint.pformat(value, sort_dicts=False, width=100))
 
 
-def print_failure(record: ExecutionRecord) -> None:
-    """Print why an execution failed on standard error: traceback, error, notes."""
-    out = sys.stderr
-    text = record.traceback_text.rstrip()
-    if text:
-        print(text, file=out)
+def print_failure(record: ExecutionRecord, file: TextIO | None = None) -> None:
+    """Print why an execution failed, as Python shows it; on standard error by default."""
+    data = record.value_data
+    if isinstance(data, Mapping) and "message" in data:
+        lines = failure_lines(data)
     else:
-        print(f"sostenuto: {record.id}: {record.error_text}", file=out)
-    shown = set(text.splitlines())
-    for note in record.notes:
-        if not set(note.splitlines()) <= shown:
-            print(f"  {note}", file=out)
+        lines = [f"sostenuto: {record.id}: {printable(record.error_text or '')}"]
+    shown = set(lines)
+    lines += [line for note in record.notes for line in note.splitlines() if line not in shown]
+    print("\n".join(lines), file=sys.stderr if file is None else file)
+
+
+def failure_lines(data: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """Return the lines Python would print for a recorded failure; nothing is unpickled.
+
+    Args:
+        data: The failure as it is stored.
+        depth: How many links of its chain are below it.
+    """
+    lines: list[str] = []
+    cause, context = data.get("cause"), data.get("context")
+    before, words = (cause, _CAUSE) if isinstance(cause, Mapping) else (context, _CONTEXT)
+    hidden = before is context and data.get("suppress_context") is True
+    if isinstance(before, Mapping) and not hidden and depth < _CHAIN_MAX:
+        lines += [*failure_lines(before, depth + 1), "", words, ""]
+    trace = str(data.get("traceback") or "").rstrip("\n")
+    if trace:
+        lines += ["Traceback (most recent call last):", *trace.split("\n")]
+    lines += _last_lines(data)
+    members = data.get("group")
+    if isinstance(members, list) and depth < _CHAIN_MAX:
+        for number, member in enumerate(members, 1):
+            if isinstance(member, Mapping):
+                lines.append(f"  +---------------- {number} ----------------")
+                lines += [f"  | {line}" for line in failure_lines(member, depth + 1)]
+        lines.append("  +------------------------------------")
+    return lines
+
+
+def _last_lines(data: Mapping[str, Any]) -> list[str]:
+    """The ``Type: message`` line and the notes, without the prefix Python leaves out too."""
+    name = str(data.get("type") or "Exception")
+    for own in ("builtins.", "__main__."):
+        name = name.removeprefix(own)
+    message = str(data.get("message") or "")
+    lines = (f"{name}: {message}" if message else name).split("\n")
+    for note in data.get("notes") or ():
+        lines += str(note).split("\n")
+    return lines
 
 
 def _time(value: datetime | None) -> str | None:
@@ -92,5 +138,6 @@ def step_dict(step: StepRecord) -> dict[str, Any]:
         "settled_at": _time(step.settled_at),
         "duration_ms": step.duration_ms,
         "attempt": details.get("attempt"),
+        "attempt_error": details.get("error"),
         "wait_s": details.get("wait_s"),
     }

@@ -35,12 +35,17 @@ def _parsed(value: str | None) -> Any:
     if value is None:
         return None
     try:
-        return json_module.loads(value)
-    except ValueError as error:
+        return json_module.loads(value, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise Exit(
             ExitCode.USAGE,
             f"--value {value!r} is not JSON: {error}. Quote a string twice, --value '\"yes\"'",
         ) from None
+
+
+def _refuse_constant(name: str) -> None:
+    """Python reads NaN and Infinity, which JSON does not have."""
+    raise ValueError(f"{name} is no JSON value")
 
 
 async def _settle(db: str | None, id: str, verb: str, value: Any) -> tuple[bool, str]:

@@ -1,0 +1,121 @@
+"""``sostenuto replay``."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Any
+
+from durable.cli.exits import Exit, ExitCode
+from durable.cli.source_files import parse_duration
+from durable.cli.stores import existing_file, opened
+from durable.errors import DurableError, EngineUnavailableError
+from durable.histories import load_history
+from durable.records import ExecutionRecord
+from durable.replay import ReplayReport, replay_history
+from durable.runtime import Durable
+from durable.signing import SigningKey
+from durable.testing import replay
+from durable.values import ValueCodec
+
+__all__ = ["replay_command"]
+
+
+def replay_command(
+    subject: str, db: str | None, *, app: str | None, limit: str, json: bool
+) -> None:
+    """Re-run a recorded execution's code against its record.
+
+    Raises:
+        Exit: 1 where code and record differ.
+    """
+    limit_s = parse_duration(limit, "--limit")
+    try:
+        code = None if app is None else _app(app)
+        path = Path(subject)
+        if path.suffix == ".json" and path.is_file():
+            report = asyncio.run(_replayed_file(path, code, limit_s))
+        else:
+            report = asyncio.run(_replayed(subject, db, code, limit_s))
+    except EngineUnavailableError as error:
+        raise Exit(ExitCode.UNREACHABLE, str(error)) from error
+    except DurableError as error:
+        raise Exit(ExitCode.USAGE, str(error)) from error
+    if json:
+        print(json_module.dumps(report_dict(report), indent=2, ensure_ascii=False))
+    else:
+        print(report)
+    if not report.identical:
+        raise Exit(ExitCode.RAISED)
+
+
+def report_dict(report: ReplayReport) -> dict[str, Any]:
+    """Return a report's JSON form; its field names are stable."""
+    found = report.divergence
+    return {
+        "id": report.execution_id,
+        "name": report.name,
+        "identical": report.identical,
+        "steps": report.steps,
+        "complete": report.complete,
+        "divergence": None
+        if found is None
+        else {
+            "kind": found.kind,
+            "step_id": found.step_id,
+            "recorded": found.recorded,
+            "now": found.asked,
+        },
+    }
+
+
+async def _replayed_file(path: Path, code: Durable | None, limit_s: float) -> ReplayReport:
+    history = load_history(path)
+    _see_modules_beside(
+        ExecutionRecord(history.execution, ValueCodec(SigningKey.generate)).filename
+    )
+    if code is None:
+        return await replay(history, limit_s=limit_s)
+    return await replay_history(
+        history, code.registry, code.values, code.dependencies, limit_s=limit_s
+    )
+
+
+async def _replayed(
+    subject: str, db: str | None, code: Durable | None, limit_s: float
+) -> ReplayReport:
+    if code is not None and db is None:
+        return await replay(code, subject, limit_s=limit_s)
+    existing_file(db)
+    async with opened(db, works=False) as reader:
+        if code is not None:
+            for entry in code.registry:
+                if reader.registry.find(entry.name, entry.version) is None:
+                    reader.registry.add(entry)
+        record = await reader.execution(subject)
+        _see_modules_beside(record.filename)
+        return await replay(reader, subject, limit_s=limit_s)
+
+
+def _see_modules_beside(filename: str | None) -> None:
+    """Let replayed source import what lies beside its file, as its run could."""
+    if filename:
+        sys.path.insert(0, str(Path(filename).parent))
+
+
+def _app(place: str) -> Durable:
+    """Import ``module:name``, the app whose functions are the code to replay."""
+    module, colon, name = place.partition(":")
+    if not colon or not module or not name:
+        raise Exit(ExitCode.USAGE, f"--app {place!r} is not MODULE:NAME, such as jobs:app")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise Exit(ExitCode.USAGE, f"--app {place!r} cannot be imported: {error}") from error
+    if not isinstance(found, Durable):
+        raise Exit(ExitCode.USAGE, f"--app {place!r} is {type(found).__name__}, not a Durable app")
+    return found
