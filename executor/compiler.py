@@ -6,7 +6,7 @@ import __future__
 import ast
 import warnings
 from collections import OrderedDict
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from inspect import CO_COROUTINE
 from types import CodeType
 
 from executor.routing import Route
@@ -14,7 +14,6 @@ from executor.source import (
     TLA_FLAG,
     check_source,
     is_registered,
-    nested_code,
     parse,
     refuse_depth,
     register_lines,
@@ -48,7 +47,7 @@ class CompiledCell:
         future_flags: The ``__future__`` features that are on after this cell.
         rewrites: What was changed to make CPython accept the cell.
         helpers: Names to be removed from the namespace after the cell.
-        defines_async: Whether it defines asynchronous functions or generators.
+        may_call: Whether there can be a call in it.
         parse_flags: The ``__future__`` features that it was parsed with.
         tree: The syntax tree; dropped once the cell has been routed.
         route: Where it ran last, or None.
@@ -56,33 +55,35 @@ class CompiledCell:
         route_meaning: What those names meant.
     """
 
-    __slots__ = (
-        "__weakref__", "body", "body_awaits", "defines_async", "filename", "future_flags",
-        "helpers", "is_coroutine", "is_silent", "last", "last_awaits", "number", "parse_flags",
-        "rewrites", "route", "route_meaning", "route_names", "source", "tree",
-    )  # fmt: skip
+    body: CodeType | None = None
+    last: CodeType | None = None
+    body_awaits = False
+    last_awaits = False
+    is_coroutine = False
+    is_silent = False
+    future_flags = 0
+    parse_flags = 0
+    rewrites: tuple[Rewrite, ...] = ()
+    helpers: tuple[str, ...] = ()
+    tree: ast.Module | None = None
+    route: Route | None = None
+    route_names: tuple[str, ...] | None = None
+    route_meaning: tuple[int, ...] = ()
 
     def __init__(self, source: str, filename: str, number: int) -> None:
         self.source = source
         self.filename = filename
         self.number = number
-        self.body: CodeType | None = None
-        self.last: CodeType | None = None
-        self.body_awaits = self.last_awaits = self.is_coroutine = False
-        self.is_silent = self.defines_async = False
-        self.future_flags = 0
-        self.rewrites: tuple[Rewrite, ...] = ()
-        self.helpers: tuple[str, ...] = ()
-        self.tree: ast.Module | None = None
-        self.parse_flags = 0
-        self.route: Route | None = None
-        self.route_names: tuple[str, ...] | None = None
-        self.route_meaning: tuple[int, ...] = ()
+        # Without either of these a cell calls nothing that is worth timing.
+        self.may_call = "(" in source or "@" in source
 
     @property
     def codes(self) -> list[CodeType]:
         """The code objects to run, in order."""
-        return [code for code in (self.body, self.last) if code is not None]
+        body, last = self.body, self.last
+        if last is None:
+            return [] if body is None else [body]
+        return [last] if body is None else [body, last]
 
 
 def compile_cell(source: str, filename: str, number: int, flags: int) -> CompiledCell:
@@ -156,12 +157,6 @@ def _compile_parts(cell: CompiledCell, tree: ast.Module, flags: int) -> None:
         cell.body_awaits = bool(cell.body.co_flags & CO_COROUTINE)
         flags |= cell.body.co_flags & FUTURE_FLAGS
     cell.future_flags = flags & FUTURE_FLAGS
-    cell.defines_async = any(
-        code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR)
-        for top in cell.codes
-        for code in nested_code(top)
-        if code is not top
-    )
 
 
 def _is_silenced(source: str, last: ast.Expr) -> bool:

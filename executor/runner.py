@@ -261,7 +261,7 @@ class CellRunner:
 
     def _run_inline(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
         supervisor = self._supervisor
-        watch = supervisor.watch_loop(cell, run)
+        watch = supervisor.watch_loop(cell, run) if cell.may_call else None
         guard = supervisor.begin(cell, limit_s, asyncio.get_running_loop())
         begun_s = time.perf_counter()
         try:
@@ -295,7 +295,7 @@ class CellRunner:
 
     async def _run_on_loop(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
         loop = asyncio.get_running_loop()
-        watch = self._supervisor.watch_loop(cell, run)
+        watch = self._supervisor.watch_loop(cell, run) if cell.may_call else None
         guard = self._supervisor.begin(cell, limit_s, loop)
         current = _LoopCell(loop, self._supervisor, guard)
         main = current.main(cell, self._namespace, run, watch)

@@ -162,12 +162,18 @@ def register_lines(source: str, filename: str, codes: Iterable[CodeType]) -> Non
         codes: The top code objects of the cell; the lines stay until the last of them and of the
             code nested in them is gone.
     """
-    leases = _leases.setdefault(filename, set())
-    for top in codes:
-        for code in nested_code(top):
-            lease = _Lease(code, _expire)
-            lease.filename = filename
-            leases.add(lease)
+    leases = _leases.get(filename)
+    if leases is None:
+        leases = _leases[filename] = set()
+    for code in codes:
+        lease = _Lease(code, _expire)
+        lease.filename = filename
+        leases.add(lease)
+        if any(type(constant) is CodeType for constant in code.co_consts):
+            for nested in nested_code(code):
+                lease = _Lease(nested, _expire)
+                lease.filename = filename
+                leases.add(lease)
     show_lines(source, filename)
 
 
