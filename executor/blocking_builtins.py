@@ -409,7 +409,7 @@ def _coroutine_send(ops: Operations, args: Args) -> Value | None:
 def _append(ops: Operations, args: Args) -> Value | None:
     owner, value = args.get(0), args.get(1)
     if isinstance(owner, Sequence):
-        owner.items.append(value)
+        owner.items.append(value)  # grows with the source alone: a loop is read twice at most
     return None
 
 

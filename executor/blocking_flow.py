@@ -43,6 +43,7 @@ from executor.blocking_values import (
 __all__ = ["Expressions"]
 
 _DEEPEST_CALLS = 24  # followed calls inside one another; deeper ones are taken as unknown
+_MOST_ITEMS = 256  # of a list put together from others
 _MOST_STATEMENTS = 20_000  # in followed bodies, so that analysis ends on any program
 
 
@@ -175,7 +176,8 @@ class Expressions(Names):
                 if isinstance(side, Instance) and "joinpath" in side.rule.methods:
                     return Instance(side.rule)
         if isinstance(op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
-            return Sequence(left.items + right.items)
+            items = left.items + right.items
+            return Sequence(items[:_MOST_ITEMS], complete=len(items) <= _MOST_ITEMS)
         if isinstance(op, ast.BitOr) and isinstance(left, Mapping) and isinstance(right, Mapping):
             return Mapping(left.entries | right.entries)
         if isinstance(op, ast.Mult) and isinstance(left, Sequence):
@@ -460,6 +462,7 @@ class Expressions(Names):
         try:
             node = function.node
             if isinstance(node, ast.Lambda):
+                self.budget -= 1
                 scope.returned.append(self.value(node.body))
             else:
                 self.budget -= len(node.body)

@@ -43,7 +43,7 @@ class Names(Operations):
             if name in scope.bound and (innermost or not scope.is_class):
                 value = scope.bound[name]
                 return None if value is UNBOUND else value
-            if name in scope.globals:
+            if name in scope.globals and scope.parent is not None:
                 scope = self.module_of(scope)
                 innermost = True
                 continue
