@@ -118,8 +118,7 @@ IN_C = {
 AWAITING = {
     "an await": ("await asyncio.sleep(30)\n", "await asyncio.sleep(30)"),
     "an await that swallows cancellation": (
-        "while True:\n"
-        "    try:\n        await asyncio.sleep(30)\n    except BaseException: pass\n",
+        "while True:\n    try:\n        await asyncio.sleep(30)\n    except BaseException: pass\n",
         "await asyncio.sleep(30)",
     ),
     "awaits in nested finally blocks": (
