@@ -51,26 +51,30 @@ IN_PYTHON = {
         "while True: pass",
     ),
     "a bare except on every level": (
-        "def f():\n"
-        "    while True:\n"
-        "        try:\n"
-        "            g()\n"
-        "        except:\n"
-        "            pass\n"
-        "def g():\n"
-        "    while True:\n"
-        "        try:\n"
-        "            while True: pass\n"
-        "        except:\n"
-        "            pass\n"
-        "f()\n",
+        (
+            "def f():\n"
+            "    while True:\n"
+            "        try:\n"
+            "            g()\n"
+            "        except:\n"
+            "            pass\n"
+            "def g():\n"
+            "    while True:\n"
+            "        try:\n"
+            "            while True: pass\n"
+            "        except:\n"
+            "            pass\n"
+            "f()\n"
+        ),
         "while True: pass",
     ),
     "a suppressing context manager": (
-        "import contextlib\n"
-        "while True:\n"
-        "    with contextlib.suppress(BaseException):\n"
-        "        while True: pass\n",
+        (
+            "import contextlib\n"
+            "while True:\n"
+            "    with contextlib.suppress(BaseException):\n"
+            "        while True: pass\n"
+        ),
         "while True: pass",
     ),
     "recursion in every finally": (
@@ -83,8 +87,10 @@ IN_PYTHON = {
 IN_C = {
     "sleep": ("import time\ntime.sleep(30)\n", "time.sleep(30)"),
     "a sleep that swallows everything": (
-        "import time\nwhile True:\n"
-        "    try:\n        time.sleep(30)\n    except BaseException: pass\n",
+        (
+            "import time\nwhile True:\n"
+            "    try:\n        time.sleep(30)\n    except BaseException: pass\n"
+        ),
         "time.sleep(30)",
     ),
     "recv": ("import socket\na, b = socket.socketpair()\na.recv(1)\n", "a.recv(1)"),
@@ -107,11 +113,13 @@ IN_C = {
     ),
     "a pipe": ("import os\nr, w = os.pipe()\nos.read(r, 1)\n", "os.read(r, 1)"),
     "a thread that is joined": (
-        "import threading\n"
-        "never = threading.Event()\n"
-        "t = threading.Thread(target=never.wait, daemon=True)\n"
-        "t.start()\n"
-        "t.join()\n",
+        (
+            "import threading\n"
+            "never = threading.Event()\n"
+            "t = threading.Thread(target=never.wait, daemon=True)\n"
+            "t.start()\n"
+            "t.join()\n"
+        ),
         "t.join()",
     ),
 }
@@ -122,8 +130,11 @@ AWAITING = {
         "await asyncio.sleep(30)",
     ),
     "awaits in nested finally blocks": (
-        "try:\n    await asyncio.sleep(30)\nfinally:\n"
-        "    try:\n        await asyncio.sleep(30)\n    finally:\n        await asyncio.sleep(30)\n",
+        (
+            "try:\n    await asyncio.sleep(30)\nfinally:\n"
+            "    try:\n        await asyncio.sleep(30)\n"
+            "    finally:\n        await asyncio.sleep(30)\n"
+        ),
         "await asyncio.sleep(30)",
     ),
     "an await that goes round without a pause": (
@@ -139,15 +150,19 @@ AWAITING = {
         "",
     ),
     "a task group with a frozen child": (
-        "async def f():\n    while True: pass\n"
-        "async with asyncio.TaskGroup() as group:\n"
-        "    group.create_task(f())\n"
-        "    group.create_task(asyncio.sleep(30))\n",
+        (
+            "async def f():\n    while True: pass\n"
+            "async with asyncio.TaskGroup() as group:\n"
+            "    group.create_task(f())\n"
+            "    group.create_task(asyncio.sleep(30))\n"
+        ),
         "",
     ),
     "a callback that loops": (
-        "def f():\n    while True: pass\n"
-        "asyncio.get_running_loop().call_soon(f)\nawait asyncio.sleep(30)\n",
+        (
+            "def f():\n    while True: pass\n"
+            "asyncio.get_running_loop().call_soon(f)\nawait asyncio.sleep(30)\n"
+        ),
         "",
     ),
     "an asynchronous generator that loops": (
@@ -271,8 +286,10 @@ INTERRUPTED = {
         "while True: pass",
     ),
     "an await that swallows everything": (
-        "import asyncio\nwhile True:\n"
-        "    try:\n        await asyncio.sleep(30)\n    except BaseException: pass\n",
+        (
+            "import asyncio\nwhile True:\n"
+            "    try:\n        await asyncio.sleep(30)\n    except BaseException: pass\n"
+        ),
         "",
     ),
 }

@@ -32,8 +32,10 @@ CELLS = [
     "while True: print('x')",
     "while True: note(1)",
     "await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(5)))",
-    "async def f():\n    while True: await asyncio.sleep(0)\n"
-    "async with asyncio.TaskGroup() as g:\n    g.create_task(f())\n    g.create_task(f())",
+    (
+        "async def f():\n    while True: await asyncio.sleep(0)\n"
+        "async with asyncio.TaskGroup() as g:\n    g.create_task(f())\n    g.create_task(f())"
+    ),
     "[str(i) for i in range(3000)]",
     "import json\nwhile True: json.loads(json.dumps({'a': [1, 2, 3]}))",
     "def f(n):\n    return f(n - 1) if n else 0\nwhile True: f(50)",
