@@ -235,7 +235,7 @@ class AsyncExecutor:
         mode = ExecutionMode.SIMPLE_SYNC
         try:
             cell = self._compiler.compile(source, run.cell)
-            found = run.route = self._router.route(cell)
+            found = run.route = self._supervisor.corrected(cell, self._router.route(cell))
             mode = found.mode
         except Exception as error:  # noqa: BLE001  # raised by execute(), as the user's own
             outcome = Outcome(None, error)

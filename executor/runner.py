@@ -291,6 +291,7 @@ class CellRunner:
             )
         if cancellation is None and was_stopped(guard, outcome):
             return _stopped_outcome(guard, outcome, place, cell, limit_s)
+        self._supervisor.explain(cell, run, outcome.error)
         return outcome
 
     async def _run_on_loop(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:

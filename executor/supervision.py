@@ -186,12 +186,20 @@ class Supervisor:
             return found
         return Route(ExecutionMode.BLOCKING_SYNC, f"its last run held the loop: {stalls[0]}")
 
-    def explain(self, cell: CompiledCell, error: BaseException | None, reason: str) -> str | None:
-        """Why an asyncio call failed in a cell that ran in a thread; also learns from it."""
+    def explain(self, cell: CompiledCell, run: Run, error: BaseException | None) -> None:
+        """Say why an asyncio call failed in a cell that ran in a thread, and learn from it.
+
+        Args:
+            cell: What ran.
+            run: Gets the note, as the error does.
+            error: What the cell raised, or None.
+        """
+        reason = "it may block" if run.route is None else run.route.reason
         note = None if error is None else no_loop_note(error, reason)
-        if note is not None:
+        if error is not None and note is not None:
+            error.add_note(note)  # a plain RuntimeError: it takes notes
+            run.note("thread", note)
             experience.bind_to_loop(cell.source)
-        return note
 
     def close(self) -> None:
         """The session ends: its thread goes, and its claim on the signal."""
