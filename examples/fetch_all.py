@@ -101,7 +101,7 @@ async def fetch_when_free(number):
 
 places = asyncio.Semaphore(IN_FLIGHT)
 server = ThreadingHTTPServer(("127.0.0.1", 0), Documents)  # port 0: any that is free
-threading.Thread(target=server.serve_forever, daemon=True).start()
+threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
 try:
     documents = await asyncio.gather(*(fetch_when_free(number) for number in range(COUNT)))
 finally:

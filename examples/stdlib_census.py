@@ -90,12 +90,14 @@ def print_table(packages, totals):
         others = sum((counts for _, counts in rest), Counter())
         rows.append((f"({len(rest)} others)", others))
     rows.append(("total", totals))
-    print(f"\n{'package':<17}" + "".join(f"{column:>{len(column) + 3}}" for column in columns))
+    width = max(len(package) for package, _ in rows)
+    heads = "".join(f"{column:>{len(column) + 3}}" for column in columns)
+    print(f"\n{'package':<{width}}{heads}")
     for package, counts in rows:
         if package == "total":
-            print("-" * (17 + sum(len(column) + 3 for column in columns)))
+            print("-" * (width + len(heads)))
         cells = (f"{counts[column]:>{len(column) + 3},}" for column in columns)
-        print(f"{package:<17}" + "".join(cells))
+        print(f"{package:<{width}}" + "".join(cells))
     if totals["not parsed"]:
         print(f"\n{totals['not parsed']} files could not be read as Python.")
 
