@@ -381,7 +381,9 @@ async def _record_attempt(
             timeout_at=now_ms,
             tags={
                 "resonate:scope": "local",
-                "resonate:branch": info.branch_id,
+                # The execution's own branch, also below a step: an engine hands a task
+                # the records of its branch, and these must be known before they are asked.
+                "resonate:branch": execution.id,
                 "resonate:parent": info.id,
                 "resonate:origin": info.origin_id,
                 "resonate:timer": "true",

@@ -35,11 +35,20 @@ def record_error(
     """Return the exception that a record settled otherwise than resolved stands for."""
     data = record.value.data
     if record.state == "rejected_timedout":
-        return ExecutionTimeoutError(f"{record.id!r} timed out: it was not settled by its deadline")
+        limit_s = (record.timeout_at - record.created_at) / 1000
+        return ExecutionTimeoutError(
+            f"{_subject(record)} timed out: it was not settled by its deadline, "
+            f"{round(limit_s, 2):g} s after its start"
+        )
     if record.state == "rejected_canceled":
         reason = f": {data}" if isinstance(data, str) and data else ""
-        return ExecutionCancelledError(f"{record.id!r} was cancelled{reason}")
+        return ExecutionCancelledError(f"{_subject(record)} was cancelled{reason}")
     if isinstance(data, dict) and "message" in data:
         return decode_failure(data, values, namespace=namespace)
     value = values.decode(data, namespace=namespace)
     return PromiseRejectedError(f"{record.id!r} was rejected with {value!r}", value)
+
+
+def _subject(record: PromiseRecord) -> str:
+    step = record.param.data.get("step") if isinstance(record.param.data, dict) else None
+    return f"{record.id!r} (step {step})" if isinstance(step, str) else repr(record.id)

@@ -367,7 +367,7 @@ async def test_calls_of_the_context_are_checked_where_they_are_made(tmp_path: Pa
             return 1
 
         coroutine = step()
-        with pytest.raises(InvalidArgumentError, match="not ctx.run"):
+        with pytest.raises(InvalidArgumentError, match=r"not ctx\.run"):
             ctx.run(coroutine)
         coroutine.close()
         with pytest.raises(InvalidArgumentError, match="duration"):
