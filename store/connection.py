@@ -393,15 +393,26 @@ class SqliteConnection:
 
     async def _run(self, engine: Engine) -> None:
         """Follow the clock and the other members until stopped."""
+        loop = asyncio.get_running_loop()
+        wake = asyncio.Event()
         checked_at = time.monotonic()
+
+        def look() -> None:
+            """A cheap look at the file and the clock; wakes the task when there is work."""
+            if self._has_work(engine) or time.monotonic() - checked_at >= LIVENESS_S:
+                wake.set()
+            else:
+                loop.call_later(POLL_S, look)
+
         while True:
-            await asyncio.sleep(POLL_S)
+            loop.call_later(POLL_S, look)
+            await wake.wait()
+            wake.clear()
             try:
-                real_s = time.monotonic()
-                if real_s - checked_at >= LIVENESS_S:
-                    checked_at = real_s
+                if time.monotonic() - checked_at >= LIVENESS_S:
+                    checked_at = time.monotonic()
                     await self._check_life(engine)
-                await self._poll(engine)
+                await self._work(engine)
             except Busy:
                 continue
             except errors.StoreError as error:
@@ -417,15 +428,25 @@ class SqliteConnection:
         if self._watch.runs:
             await self._take_over(engine)
 
-    async def _poll(self, engine: Engine) -> None:
-        """One look at the file and the clock."""
-        version = engine.data_version()
+    def _has_work(self, engine: Engine) -> bool:
+        """Whether others have written, or something is due by what is known."""
+        try:
+            version = engine.data_version()
+        except errors.StoreError:
+            return True
         now = self._clock()
         if version != self._seen_version:
             self._seen_version = version
-            engine.next_due_ms = now
-            engine.next_ready_ms = now
+            engine.next_due_ms = engine.next_ready_ms = now
+        ready, due = engine.next_ready_ms, engine.next_due_ms
+        if ready is not None and ready <= now:
+            return True
+        return self._watch.observe() and due is not None and due <= now
+
+    async def _work(self, engine: Engine) -> None:
+        """Fetch messages and apply what is due, if anything."""
+        now = self._clock()
         if engine.next_ready_ms is not None and engine.next_ready_ms <= now:
             await self._fetch(engine, everything=False)
-        if self._watch.observe() and engine.next_due_ms is not None and engine.next_due_ms <= now:
+        if self._watch.runs and engine.next_due_ms is not None and engine.next_due_ms <= now:
             await self._sweep(engine)

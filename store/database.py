@@ -84,8 +84,11 @@ class Database:
         self._writing = write
         return Transaction(self._execute, now_ms, member)
 
-    def commit(self) -> None:
+    def commit(self, *, check: bool = True) -> None:
         """Commit, and make sure that what was written is still the file at the path.
+
+        Args:
+            check: Whether what was written would be missed if the file were gone.
 
         Raises:
             StoreError: The commit failed and nothing was kept, or the file is gone.
@@ -95,7 +98,7 @@ class Database:
         except sqlite3.Error as error:
             self.rollback()
             raise errors.translate(error, self.path) from error
-        if self._writing:
+        if check and self._writing:
             try:
                 found = os.stat(self.path)  # noqa: PTH116  # on every commit, so without a Path
             except OSError:

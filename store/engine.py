@@ -106,7 +106,7 @@ class Engine:
             if deliveries:
                 self._accept(deliveries)
         else:
-            self.database.commit()
+            self.database.commit(check=tx.must_sync)
         due = tx.next_due_ms
         if due is not None and (self.next_due_ms is None or due < self.next_due_ms):
             self.next_due_ms = due
@@ -179,7 +179,10 @@ class Engine:
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         with self._lock:
-            return self.database.data_version()
+            try:
+                return self.database.data_version()
+            except sqlite3.Error as error:
+                raise errors.translate(error, self.database.path) from error
 
     def close(self) -> None:
         """Stop checkpointing and close the file; blocks for at most one checkpoint."""
