@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from executor.blocking_builtins import SPECIAL
+from executor.blocking_code import Followed
 from executor.blocking_libraries import add_libraries
 from executor.blocking_network import add_network_and_threads
 from executor.blocking_ops import BlockingCall, Found
 from executor.blocking_services import add_services
-from executor.blocking_code import Followed
 from executor.blocking_source import FunctionSources
 from executor.blocking_stdlib import add_standard_library
 from executor.blocking_table import BlockingTable

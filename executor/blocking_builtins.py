@@ -188,7 +188,7 @@ _SAME = (
     "functools.lru_cache functools.cache functools.total_ordering"
     " functools.singledispatch functools.update_wrapper dataclasses.dataclass typing.final"
     " typing.override typing.runtime_checkable typing.no_type_check typing.overload"
-    " abc.abstractmethod copy.copy copy.deepcopy weakref.ref weakref.proxy"
+    " abc.abstractmethod copy.copy copy.deepcopy weakref.proxy"
     " contextlib.ContextDecorator atexit.register types.coroutine enum.unique"
 )
 
@@ -214,11 +214,47 @@ def _operator_call(ops: Operations, args: Args) -> Value | None:
 
 @_models("timeit.timeit", "timeit.repeat", "cProfile.run", "profile.run")
 def _timeit(ops: Operations, args: Args) -> Value | None:
-    statement = args.get(0, "stmt")
+    statement, setup = args.get(0, "stmt"), args.get(1, "setup")
+    if isinstance(setup, Const):
+        _exec(ops, Args([setup]))
     if isinstance(statement, Const):
         return _exec(ops, Args([statement]))
     ops.call(statement, Args([]))
     return None
+
+
+@_models("re.sub", "re.subn")
+def _substitute(ops: Operations, args: Args) -> Value | None:
+    ops.call(args.get(1, "repl"), Args([None]))
+    return None
+
+
+@_models("types.MethodType")
+def _method_type(ops: Operations, args: Args) -> Value | None:
+    function, owner = args.get(0), args.get(1)
+    return function if function is None or owner is None else BoundMethod(function, owner)
+
+
+@_models("weakref.ref")
+def _weak_reference(ops: Operations, args: Args) -> Value | None:
+    value = args.get(0)
+    return Native(lambda _: value)
+
+
+@_models("contextvars.copy_context")
+def _copy_context(ops: Operations, args: Args) -> Value | None:
+    made = Object(ClassDef("Context", [], {}), None)
+    made.attributes["run"] = Native(
+        lambda given: ops.call(given.get(0), Args(given.positional[1:], given.keywords))
+    )
+    return made
+
+
+@_models("collections.defaultdict")
+def _defaultdict(ops: Operations, args: Args) -> Value | None:
+    made = Mapping({})
+    made.factory = args.get(0)
+    return made
 
 
 @_models("typing.cast")
@@ -258,7 +294,7 @@ def _run_loop(ops: Operations, args: Args) -> Value | None:
 
 @_models(
     "list", "tuple", "set", "frozenset", "sorted", "sum", "any", "all", "collections.deque",
-    "collections.Counter", "collections.OrderedDict", "collections.defaultdict", "bytes",
+    "collections.Counter", "collections.OrderedDict", "bytes",
     "bytearray", "statistics.mean", "math.fsum", "math.prod", "random.sample", "heapq.nlargest",
     "heapq.nsmallest", "heapq.merge", "dict", "array.array",
     "itertools.product",

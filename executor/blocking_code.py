@@ -15,6 +15,7 @@ import dis
 import inspect
 from collections.abc import Callable
 from types import CodeType, FunctionType
+from typing import Any
 
 from executor.blocking_statements import Statements
 from executor.blocking_values import (
@@ -42,8 +43,15 @@ _NULL = Value()
 
 _MOST_KEPT = 256
 _ENDS = frozenset(
-    "RETURN_VALUE RETURN_CONST RAISE_VARARGS RERAISE JUMP_FORWARD JUMP_BACKWARD"
-    " JUMP_BACKWARD_NO_INTERRUPT".split()
+    [
+        "RETURN_VALUE",
+        "RETURN_CONST",
+        "RAISE_VARARGS",
+        "RERAISE",
+        "JUMP_FORWARD",
+        "JUMP_BACKWARD",
+        "JUMP_BACKWARD_NO_INTERRUPT",
+    ]
 )
 
 
@@ -104,7 +112,7 @@ class Followed(Statements):
         """Follow what consuming an iterator of an earlier cell does."""
         live = iterator.iterator
         if type(live) is map:
-            function = map.__reduce__(live)[1][0]  # type: ignore[index]
+            function = map.__reduce__(live)[1][0]
             return self.call(self.live.read(function), Args([], open_ended=True))
         frame = live.gi_frame
         if frame is None or live.gi_running:
@@ -164,7 +172,7 @@ class Followed(Statements):
         """Read a function's instructions from first to last."""
         handlers = {
             entry.target: entry.depth + bool(entry.lasti)
-            for entry in dis.Bytecode(frame.code).exception_entries
+            for entry in _exception_entries(frame.code)
         }
         ended = False
         for instruction in _instructions(frame.code):
@@ -397,13 +405,13 @@ class Followed(Statements):
 
     def _before_with(self, frame: _Frame, instruction: dis.Instruction) -> None:
         manager = frame.pop()
-        frame.push(Native(lambda _: self.leave(manager)))  # type: ignore[func-returns-value]
+        frame.push(Native(lambda _: self.leave(manager)))
         frame.push(self.enter(manager))
 
     def _load_special(self, frame: _Frame, instruction: dis.Instruction) -> None:
         manager = frame.pop()
         if "__exit__" in instruction.argrepr:
-            frame.push(Native(lambda _: self.leave(manager)))  # type: ignore[func-returns-value]
+            frame.push(Native(lambda _: self.leave(manager)))
         elif "__enter__" in instruction.argrepr:
             frame.push(Native(lambda _: self.enter(manager)))
         else:
@@ -462,6 +470,12 @@ _SPREAD_ALWAYS_HAS_KEYWORDS = "CALL_FUNCTION_EX" not in dis.opmap or (
 _JUMPS = frozenset(dis.opname[code] for code in {*dis.hasjrel, *getattr(dis, "hasjump", ())})
 
 
+def _exception_entries(code: CodeType) -> list[Any]:
+    """The exception table's rows: target offset, stack depth, whether lasti is pushed."""
+    entries: list[Any] = getattr(dis.Bytecode(code), "exception_entries", [])
+    return entries
+
+
 def _constant(value: object) -> Value | None:
     if type(value) is tuple:
         return Sequence([_constant(item) for item in value])
@@ -482,11 +496,33 @@ def _move(frame: _Frame, instruction: dis.Instruction) -> None:
 
 
 _KEEP_TOP = frozenset(
-    "RESUME NOP CACHE GET_ITER COPY_FREE_VARS MAKE_CELL JUMP_FORWARD JUMP_BACKWARD EXTENDED_ARG"
-    " JUMP_BACKWARD_NO_INTERRUPT CALL_INTRINSIC_1 TO_BOOL NOT_TAKEN SETUP_ANNOTATIONS"
-    " DELETE_FAST DELETE_NAME DELETE_GLOBAL DELETE_DEREF PRECALL GEN_START SEND".split()
+    [
+        "RESUME",
+        "NOP",
+        "CACHE",
+        "GET_ITER",
+        "COPY_FREE_VARS",
+        "MAKE_CELL",
+        "JUMP_FORWARD",
+        "JUMP_BACKWARD",
+        "EXTENDED_ARG",
+        "JUMP_BACKWARD_NO_INTERRUPT",
+        "CALL_INTRINSIC_1",
+        "TO_BOOL",
+        "NOT_TAKEN",
+        "SETUP_ANNOTATIONS",
+        "DELETE_FAST",
+        "DELETE_NAME",
+        "DELETE_GLOBAL",
+        "DELETE_DEREF",
+        "PRECALL",
+        "GEN_START",
+        "SEND",
+    ]
 )
-_REPLACE_TOP = frozenset("COMPARE_OP IS_OP BINARY_SLICE BUILD_STRING FORMAT_WITH_SPEC".split())
+_REPLACE_TOP = frozenset(
+    ["COMPARE_OP", "IS_OP", "BINARY_SLICE", "BUILD_STRING", "FORMAT_WITH_SPEC"]
+)
 
 
 def _bind_code_arguments(

@@ -14,8 +14,6 @@ from typing import Any
 from executor.blocking_scopes import Names
 from executor.blocking_source import FunctionSources
 from executor.blocking_values import (
-    NEVER,
-    UNBOUND,
     Args,
     Attributes,
     ClassDef,
@@ -35,7 +33,6 @@ from executor.blocking_values import (
     Ref,
     Scope,
     Sequence,
-    Static,
     Value,
     join,
 )
@@ -384,6 +381,7 @@ class Expressions(Names):
         elif isinstance(owner, Object | LiveInstance):
             cls: Value = owner.cls if isinstance(owner, Object) else LiveClass(type(owner.instance))
             member = self.class_member(cls, name)
+            self.call_dunder(owner, "__setattr__", Args([Const(name), value]))
             if isinstance(member, Property) and member.setter is not None:
                 self.call(member.setter, Args([owner, value]))
             else:
@@ -651,4 +649,3 @@ _EXPRESSIONS: dict[type[ast.expr], Callable[[Expressions, Any], Value | None]] =
     ast.YieldFrom: Expressions._yield_from,
     ast.Await: Expressions._await,
 }
-_ = (UNBOUND, NEVER, Static)

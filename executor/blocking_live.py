@@ -7,9 +7,9 @@ Nothing here runs users' code: objects are told apart by their real type
 from __future__ import annotations
 
 import functools
-from argparse import Namespace
 import socket
 import sys
+from argparse import Namespace
 from collections import deque
 from queue import SimpleQueue
 from types import (
@@ -73,7 +73,8 @@ class LiveReader:
             return Const(live)
         reader = _READERS.get(kind)
         if reader is not None:
-            return reader(self, live)
+            value: Value | None = reader(self, live)
+            return value
         for base in names.class_bases(kind):
             if base is type:
                 return self._class(live)  # type: ignore[arg-type]
@@ -249,7 +250,7 @@ class LiveReader:
         return None if wrapped is names.MISSING else self.read(wrapped)
 
     def _items(self, items: Any) -> Value:
-        taken = []
+        taken: list[Value | None] = []
         for item in items:
             if len(taken) == _MOST_ITEMS:
                 return Sequence(taken, complete=False)
@@ -282,7 +283,7 @@ def _is_real_socket(cls: type) -> bool:
     return any(base is socket.SocketType for base in names.class_bases(cls))
 
 
-_socket_timeout = socket.SocketType.gettimeout
+_socket_timeout: Any = socket.SocketType.gettimeout
 _partial_function = functools.partial.__dict__["func"].__get__
 _partial_args = functools.partial.__dict__["args"].__get__
 _partial_keywords = functools.partial.__dict__["keywords"].__get__

@@ -9,9 +9,10 @@ trees, :class:`executor.blocking_flow.Flow`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping as AbstractMapping
+from collections.abc import Callable
+from collections.abc import Mapping as AbstractMapping
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from executor import names
 from executor.blocking_conditions import CONDITIONS, result_applies
@@ -483,6 +484,9 @@ class Operations:
         if owner is None:
             return None
         if isinstance(owner, Mapping):
+            if owner.factory is not None:
+                made = self.call(owner.factory, _NO_ARGS)
+                owner.others = made if owner.others is None else join(owner.others, made)
             if isinstance(key, Const) and type(key.value) in (str, int, bool):
                 return owner.entries.get(key.value, owner.others)
             result = owner.others
@@ -503,8 +507,9 @@ class Operations:
         if isinstance(owner, Union):
             return self._each(owner, lambda choice: self.subscript(choice, key))
         if isinstance(owner, Attributes):
-            known = isinstance(key, Const) and type(key.value) is str
-            return self.attribute(owner.owner, key.value) if known else None
+            if isinstance(key, Const) and type(key.value) is str:
+                return self.attribute(owner.owner, key.value)
+            return None
         if isinstance(owner, Ref):  # list[int], Queue[str]: the class itself
             if owner.path == "sys.modules" and isinstance(key, Const) and type(key.value) is str:
                 return Ref(self.table.canonical(key.value))
@@ -566,7 +571,7 @@ class _Chain(RuleMethod):
         return cls(owner, name, rule)
 
 
-_CALLS: dict[type, Callable[[Operations, Value, Args], Value | None]] = {
+_CALLS: dict[type, Callable[[Operations, Any, Args], Value | None]] = {
     Ref: Operations._call_ref,
     RuleMethod: Operations._call_method,
     _Chain: Operations._call_method,
@@ -581,4 +586,4 @@ _CALLS: dict[type, Callable[[Operations, Value, Args], Value | None]] = {
     Object: Operations._call_object,
     LiveInstance: Operations._call_object,
     Instance: lambda self, instance, args: None,
-}  # type: ignore[dict-item]
+}

@@ -6,14 +6,16 @@ import ast
 import builtins
 from typing import Any
 
-from executor import names
 from executor.blocking_ops import Operations
 from executor.blocking_values import (
     UNBOUND,
     Args,
+    ClassDef,
     Function,
     Instance,
+    LiveClass,
     Mapping,
+    Object,
     Ref,
     Scope,
     Sequence,
@@ -186,8 +188,7 @@ class Names(Operations):
         if isinstance(value, Ref):
             rule = self.table.types.get(value.path)
             return None if rule is None else Instance(rule)
-        return self.instance_of(value)
-
-    def instance_of(self, cls: Value | None) -> Value | None:
-        """An instance of a class of the user's, its constructor not followed."""
-        return None if cls is None or cls is names.MISSING else None
+        if isinstance(value, ClassDef | LiveClass):
+            rule = self.rule_of(value)
+            return Object(value, None if rule is None else Instance(rule))
+        return None

@@ -38,7 +38,17 @@ def _add_cloud(table: BlockingTable) -> None:
         waits=actions,
         plain=" ".join(
             f"{name}=boto3.Resource"
-            for name in "Bucket Object Table Queue Topic Instance ObjectSummary Key Stack".split()
+            for name in [
+                "Bucket",
+                "Object",
+                "Table",
+                "Queue",
+                "Topic",
+                "Instance",
+                "ObjectSummary",
+                "Key",
+                "Stack",
+            ]
         )
         + " batch_writer=boto3.BatchWriter get_queue_by_name=boto3.Resource",
         attributes="objects=boto3.Collection buckets=boto3.Collection instances=boto3.Collection"
@@ -154,7 +164,16 @@ def _add_models(table: BlockingTable) -> None:
     table.add_functions("huggingface_hub", "hf_hub_download snapshot_download login")
     table.add_functions("datasets", "load_dataset load_from_disk")
     table.add_type("stripe.Resource", other="!")
-    for name in "Charge Customer PaymentIntent Invoice Subscription Refund Product Price".split():
+    for name in [
+        "Charge",
+        "Customer",
+        "PaymentIntent",
+        "Invoice",
+        "Subscription",
+        "Refund",
+        "Product",
+        "Price",
+    ]:
         table.add_functions(f"stripe.{name}", "create retrieve list modify delete search")
     table.add_type(
         "slack_sdk.WebClient",
@@ -302,8 +321,8 @@ def _add_data(table: BlockingTable) -> None:
         item="=self",
         also="pandas.Series",
     )
-    for name in readers.split():
-        name = name.partition("?")[0]
+    for reader in readers.split():
+        name = reader.partition("?")[0]
         table.add_aliases(
             f"pandas.{name}", f"pandas.io.parsers.readers.{name} pandas.io.json._json.{name}"
         )

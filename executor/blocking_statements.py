@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Mapping as AbstractMapping
+from collections.abc import Callable
+from collections.abc import Mapping as AbstractMapping
 from types import ModuleType
 from typing import Any
 
@@ -18,14 +19,14 @@ from executor.blocking_values import (
     Const,
     Function,
     Iterable,
-    LiveClass,
+    Mapping,
+    Object,
     Property,
     Ref,
     Scope,
     Sequence,
     Static,
     Value,
-    join,
 )
 
 __all__ = ["Statements"]
@@ -60,10 +61,7 @@ class Statements(Expressions):
 
     def statements(self, body: list[ast.stmt]) -> bool:
         """Run a block; whether it certainly ends early (return, raise, break, exit)."""
-        for statement in body:
-            if self.statement(statement):
-                return True
-        return False
+        return any(self.statement(statement) for statement in body)
 
     def statement(self, node: ast.stmt) -> bool:
         """Run one statement; whether nothing after it in its block can run."""
@@ -109,6 +107,8 @@ class Statements(Expressions):
             for part in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
                 if isinstance(part, ast.Name):
                     self._home(part.id).bound[part.id] = UNBOUND
+                elif isinstance(part, ast.Attribute):
+                    self.call_dunder(self.value(part.value), "__delattr__", Args([None]))
                 elif isinstance(part, ast.Subscript):
                     owner = self.value(part.value)
                     self.call_dunder(owner, "__delitem__", Args([self.value(part.slice)]))
@@ -145,7 +145,7 @@ class Statements(Expressions):
     def _type_alias(self, node: Any) -> None:
         self.assign(node.name, None)
 
-    # ----------------------------------------------------------------- imports
+    # ------------------------------------------------------- import statements
 
     def _import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -396,6 +396,7 @@ class Statements(Expressions):
             function = member.function if isinstance(member, Static | Property) else member
             if isinstance(function, Function) and function.owner is None:
                 function.owner = made
+        self._made_class(made)
         result: Value | None = made
         for decorator in reversed(decorators):
             result = self.call(decorator, Args([result])) or result
@@ -405,11 +406,25 @@ class Statements(Expressions):
                 self.call(hook, Args([made]))
         self.bind(node.name, result)
 
+    def _made_class(self, made: ClassDef) -> None:
+        """Do what making a class runs: its metaclass, ``__set_name__``, an enum's members."""
+        for name in ("__new__", "__init__"):
+            maker = self.class_member(made.metaclass, name)
+            if isinstance(maker, Function):
+                self.call(maker, Args([made.metaclass, Const(made.name), None, Mapping({})]))
+        is_enum = any(isinstance(base, Ref) and base.path in _ENUMS for base in made.bases)
+        for name, member in list(made.bound.items()):
+            self.call_dunder(member, "__set_name__", Args([made, Const(name)]))
+            if is_enum and isinstance(member, Const):
+                made.bound[name] = Object(made, None)
+
     def _fields(self, bases: list[Value | None], inner: Scope) -> list[tuple[str, Value | None]]:
         fields = [field for base in bases if isinstance(base, ClassDef) for field in base.fields]
-        for field in inner.yielded:
-            if isinstance(field, Sequence) and isinstance(field.items[0], Const):
-                fields.append((field.items[0].value, field.items[1]))
+        fields.extend(
+            (field.items[0].value, field.items[1])
+            for field in inner.yielded
+            if isinstance(field, Sequence) and isinstance(field.items[0], Const)
+        )
         inner.yielded.clear()
         return fields
 
@@ -443,6 +458,7 @@ def _as_load(target: ast.expr) -> ast.expr:
     return target
 
 
+_ENUMS = frozenset({"enum.Enum", "enum.IntEnum", "enum.StrEnum", "enum.Flag", "enum.IntFlag"})
 _STATEMENTS: dict[type[ast.stmt], Callable[[Statements, Any], Any]] = {
     ast.Expr: Statements._expr,
     ast.Assign: Statements._assign,
@@ -472,4 +488,3 @@ _STATEMENTS: dict[type[ast.stmt], Callable[[Statements, Any], Any]] = {
     ast.AsyncFunctionDef: Statements._function_def,
     ast.ClassDef: Statements._class_def,
 }
-_ = (LiveClass, join)

@@ -75,6 +75,7 @@ def _add_files(table: BlockingTable) -> None:
     table.add_functions("linecache", "getline getlines checkcache updatecache")
     table.add_functions("fileinput", "", "input=io.Lines")
     table.add_type("io.Lines", iteration="!", waits="readline", also="fileinput.FileInput")
+    table.add_functions("inspect", "getsource getsourcelines getcomments")
     table.add_functions("filecmp", "cmp cmpfiles dircmp")
     table.add_functions("mimetypes", "read_mime_types")
     table.add_functions("hashlib", "file_digest?memory")

@@ -181,7 +181,7 @@ class BlockingTable:
             self.values[f"{module}.{name}"] = parse_shape(result)
             self._know(f"{module}.{name}")
 
-    def add_type(  # noqa: PLR0913 - one row of a table: each argument is one of its columns
+    def add_type(
         self,
         path: str,
         *,
@@ -207,8 +207,13 @@ class BlockingTable:
             plain: Methods that never wait, listed for what they return or
                 because `other` says that unlisted ones do.
             attributes: Attributes that are no methods: ``stdout=io.IOBase``.
-            new, iteration, enter, leave, item, other: Rules without a name:
-                ``!`` waits, ``!?memory=x.Y`` in full, an empty text never waits.
+            new: Constructing an instance, a rule without a name: ``!`` waits,
+                ``!?memory=x.Y`` in full, an empty text never waits.
+            iteration: Iterating over an instance, such a rule.
+            enter: What ``with`` does at its start, such a rule.
+            leave: What ``with`` does at its end, such a rule.
+            item: ``x[key]``, such a rule.
+            other: Methods that are not listed, such a rule.
             chains: Unlisted attributes are again such an object.
             also: Other names of the same class.
         """

@@ -296,12 +296,14 @@ class Sequence(Value):
 class Mapping(Value):
     """A dict by its constant keys; `others` is what any other key may hold."""
 
-    __slots__ = ("entries", "keys", "others")
+    __slots__ = ("entries", "factory", "keys", "others")
 
     def __init__(self, entries: dict[Any, Maybe], others: Maybe = None) -> None:
         self.entries = entries
         self.keys: Maybe = None
         """What its keys may be, beyond constants."""
+        self.factory: Maybe = None
+        """What makes a missing entry, in a defaultdict."""
         self.others = others
 
 

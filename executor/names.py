@@ -45,7 +45,7 @@ _type_module = type.__dict__["__module__"].__get__
 _type_qualname = type.__dict__["__qualname__"].__get__
 _type_flags = type.__dict__["__flags__"].__get__
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE, Include/object.h
-_module_dict = ModuleType.__dict__["__dict__"].__get__
+_module_dict: Any = vars(ModuleType)["__dict__"].__get__
 
 
 def class_bases(cls: type) -> tuple[type, ...]:

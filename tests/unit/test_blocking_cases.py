@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 
 import pytest
+from blocking_cases import Case, namespace_after, read_cases
 
 from executor.modes import ExecutionMode
 from executor.routing import analyze, route
-from blocking_cases import Case, namespace_after, read_cases
 
 pytestmark = pytest.mark.unit
 

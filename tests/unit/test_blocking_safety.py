@@ -36,8 +36,13 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
 def _hostile(kind: str) -> Any:
     """An object that refuses everything; made in a function, out of the test runner's sight."""
     refused = dict.fromkeys(
-        "__getattribute__ __getattr__ __eq__ __hash__ __bool__ __call__ __len__ __iter__ __next__"
-        " __enter__ __exit__ __getitem__ __repr__ __str__ __truediv__ __get__ __contains__".split(),
+        [
+            f"__{name}__"
+            for name in (
+                *("getattribute", "getattr", "eq", "hash", "bool", "call", "len", "iter", "next"),
+                *("enter", "exit", "getitem", "repr", "str", "truediv", "get", "contains"),
+            )
+        ],
         _refuse,
     )
     properties = {name: property(_refuse) for name in ("__class__", "__dict__", "value")}
@@ -168,4 +173,4 @@ def test_calls_that_grow_exponentially_end() -> None:
 
 @pytest.mark.parametrize("source", ["not a tree", 3, None])
 def test_what_is_no_source_gets_an_answer(source: Any) -> None:
-    assert analyze(source, {}).mode in (ExecutionMode.SIMPLE_SYNC,)
+    assert analyze(source, {}).mode is ExecutionMode.SIMPLE_SYNC
