@@ -15,7 +15,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 from executor.instrumentation import add_events, nested_codes, register, remove_events, tool_id
@@ -41,12 +41,15 @@ class Stall(NamedTuple):
         line: From 1, of the call; of the cell's first line where no call is to blame.
         call: What was called, or None where the time went into Python code of the cell.
         elapsed_s: How long nothing else ran.
+        statement: Line of the statement at the top level of the cell that was running, or None
+            where a task of the cell or a callback was.
     """
 
     filename: str
     line: int
     call: str | None
     elapsed_s: float
+    statement: int | None = None
 
     def __str__(self) -> str:
         text = linecache.getline(self.filename, self.line).strip()
@@ -126,7 +129,8 @@ class LoopWatch:
             return
         call = None if function is None else _name_of(function)
         line = _line_at(code, self.offset)
-        self.add(Stall(code.co_filename, line, call, now_s - self.opened_s))
+        statement = _statement_at(sys._getframe(1))  # noqa: SLF001 - has no public twin
+        self.add(Stall(code.co_filename, line, call, now_s - self.opened_s, statement))
 
 
 current_watch: contextvars.ContextVar[LoopWatch | None] = contextvars.ContextVar(
@@ -199,6 +203,19 @@ def _line_at(code: CodeType, offset: int) -> int:
     return code.co_firstlineno
 
 
+def _statement_at(innermost: FrameType) -> int | None:
+    """The line at which a cell's own frame stands, below the functions that it called."""
+    frame: FrameType | None = innermost
+    cell: FrameType | None = None
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_code.co_filename.startswith("<"):
+            cell = frame
+        elif cell is not None and frame.f_globals is not cell.f_globals:
+            break
+        frame = frame.f_back
+    return None if cell is None else cell.f_lineno
+
+
 def _name_of(function: Any) -> str:
     """A readable name, from what the type says: an object's own attributes may be hostile."""
     kind = type(function)
@@ -232,11 +249,15 @@ class Experience:
 
     def learn(self, source: str, stalls: Iterable[Stall]) -> None:
         """Remember where a run of the source held the loop; nothing where it did not."""
-        remembered = tuple(stalls)
-        if not remembered or len(source) > _MAX_SOURCE_CHARS:
+        learnt = list(stalls)
+        if not learnt or len(source) > _MAX_SOURCE_CHARS:
             return
         with self._lock:
-            self._stalls[source] = remembered
+            # A statement that left the loop stalls no more, and is to be remembered all the same.
+            known = self._stalls.get(source, ())
+            lines = {stall.line for stall in known}
+            new = [stall for stall in learnt if stall.line not in lines]
+            self._stalls[source] = (*known, *new)[:_MAX_STALLS]
             self._stalls.move_to_end(source)
             while len(self._stalls) > self._max_sources:
                 self._stalls.popitem(last=False)

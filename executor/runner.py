@@ -26,7 +26,8 @@ from executor.modes import ExecutionMode
 from executor.monitoring import LoopWatch, current_watch
 from executor.outcome import Outcome
 from executor.runs import CURRENT_RUN, Run
-from executor.supervision import Supervisor, place_of, was_stopped
+from executor.splitting import Part
+from executor.supervision import ABANDONED_NOTE, Supervisor, place_of, was_stopped
 from executor.tasks import TaskRegistry
 
 __all__ = ["CellRunner", "Stop"]
@@ -99,11 +100,14 @@ class _LoopCell:
         current_watch.set(watch)
         value = None
         try:
-            if cell.body is not None:
+            parts = self._supervisor.parts(cell, self.guard, run) if cell.may_call else None
+            if parts is not None:
+                value = await self._run_parts(parts, namespace, run)
+            elif cell.body is not None:
                 pending = eval(cell.body, namespace)  # noqa: S307
                 if cell.body_awaits:
                     await self._drive(pending)
-            if cell.last is not None:
+            if parts is None and cell.last is not None:
                 value = eval(cell.last, namespace)  # noqa: S307
                 if cell.last_awaits:
                     value = await self._drive(value)
@@ -114,6 +118,17 @@ class _LoopCell:
         self._supervisor.end(self.guard)
         self._supervisor.learn(cell, watch, None)
         self._wake()
+
+    async def _run_parts(self, parts: list[Part], namespace: dict[str, Any], run: Run) -> Any:
+        value = None
+        for part in parts:
+            if part.blocks:
+                value = await self._supervisor.run_part(part, self.guard, run)
+            else:
+                value = eval(part.code, namespace)  # noqa: S307
+                if part.awaits:
+                    value = await self._drive(value)
+        return value
 
     @types.coroutine
     def _drive(self, code: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -284,11 +299,7 @@ class CellRunner:
             # The thread is still inside the context, and its output is nobody's any more.
             self._context = self._context.copy()
             run.is_muted = True
-            run.note(
-                "abandoned",
-                f"The cell hangs in a call that cannot be interrupted. {place or ''} "
-                "Its thread was given up: it binds no names and writes no output any more.",
-            )
+            run.note("abandoned", f"{ABANDONED_NOTE} {place or ''}")
         if cancellation is None and was_stopped(guard, outcome):
             return _stopped_outcome(guard, outcome, place, cell, limit_s)
         self._supervisor.explain(cell, run, outcome.error)

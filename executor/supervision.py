@@ -13,10 +13,11 @@ from typing import Any
 from executor.compiler import CompiledCell
 from executor.interrupts import Guard, InterruptError, Position, awaiting_frames, position_of
 from executor.modes import ExecutionMode
-from executor.monitoring import LoopWatch, Stall, experience, observe
+from executor.monitoring import LoopWatch, Stall, current_watch, experience, observe
 from executor.outcome import Outcome
 from executor.routing import Route
 from executor.runs import Run
+from executor.splitting import Part, mentions_loop, split
 from executor.threads import ThreadedExecutor, no_loop_note
 from executor.watchdog import watchdog
 
@@ -25,21 +26,9 @@ __all__ = ["Supervisor", "place_of", "was_stopped"]
 CELL_PREFIX = "<sostenuto "
 """How the file names of cells begin, of every session."""
 
-# What a cell that needs the running loop mentions by name, in all likelihood: routed to a thread
-# because its last run was slow, such a cell would fail.
-_LOOP_NAMES = frozenset(
-    {
-        "anyio",
-        "asyncio",
-        "create_task",
-        "ensure_future",
-        "gather",
-        "get_event_loop",
-        "get_running_loop",
-        "run_coroutine_threadsafe",
-        "trio",
-        "uvloop",
-    }
+ABANDONED_NOTE = (
+    "The cell hangs in a call that cannot be interrupted. Its thread was given up: it binds no "
+    "names and writes no output any more."
 )
 
 
@@ -182,9 +171,70 @@ class Supervisor:
         if cell.is_coroutine or found.mode is ExecutionMode.BLOCKING_SYNC:
             return found
         stalls = experience.recall(cell.source)
-        if not stalls or _mentions_loop(cell):
+        if not stalls or mentions_loop(cell.codes):
             return found
         return Route(ExecutionMode.BLOCKING_SYNC, f"its last run held the loop: {stalls[0]}")
+
+    def parts(self, cell: CompiledCell, guard: Guard, run: Run) -> list[Part] | None:
+        """Cut a cell that awaits, where earlier runs of its source held the loop.
+
+        Args:
+            cell: Compiled.
+            guard: The cell's, which is given the codes of the parts.
+            run: Gets a note of each statement that leaves the loop.
+
+        Returns:
+            The parts, or None where the cell is to run as it is.
+        """
+        stalls = experience.recall(cell.source)
+        lines = [each.statement for each in stalls if each.statement is not None]
+        parts = split(cell, lines) if lines else None
+        if parts is None:
+            return None
+        guard.codes = tuple(part.code for part in parts)
+        observe(guard.codes)
+        for part in parts:
+            if part.blocks:
+                text = "runs in a thread, as it held the event loop the last time"
+                run.note("thread", f"The statement in line {part.line} {text}.", part.line)
+        return parts
+
+    async def run_part(self, part: Part, guard: Guard, run: Run) -> Any:
+        """Run a statement of a cell that awaits in the session's thread; called by the cell's task.
+
+        Args:
+            part: To be run; does not await.
+            guard: The whole cell's.
+            run: The cell's.
+
+        Returns:
+            What the code evaluates to.
+        """
+        # The task itself is inside the session's context, so the thread gets a copy, and what it
+        # sets there is brought back.
+        watch = current_watch.get()
+        if watch is not None:
+            watch.leave()
+        context = contextvars.copy_context()
+        context.run(current_watch.set, None)
+        own = Guard(
+            thread_id=0,
+            prefix=CELL_PREFIX,
+            namespace=self._namespace,
+            codes=(part.code,),
+            due_s=guard.due_s,
+        )
+        call = partial(eval, part.code, self._namespace)
+        try:
+            return await self._threads.run(call, guard=own, context=context)
+        finally:
+            for variable, value in context.items():
+                if variable is not current_watch:
+                    variable.set(value)
+            guard.positions = own.positions
+            if own.abandoned:
+                run.is_muted = True
+                run.note("abandoned", ABANDONED_NOTE)
 
     def explain(self, cell: CompiledCell, run: Run, error: BaseException | None) -> None:
         """Say why an asyncio call failed in a cell that ran in a thread, and learn from it.
@@ -212,16 +262,6 @@ def _outcome_of(call: Callable[[], Any]) -> Outcome:
         return Outcome(call())
     except BaseException as error:  # noqa: BLE001 - handed to the caller as it is
         return Outcome(None, error)
-
-
-def _mentions_loop(cell: CompiledCell) -> bool:
-    pending = list(cell.codes)
-    while pending:
-        code = pending.pop()
-        if not _LOOP_NAMES.isdisjoint(code.co_names):
-            return True
-        pending.extend(const for const in code.co_consts if isinstance(const, CodeType))
-    return False
 
 
 def was_stopped(guard: Guard, outcome: Outcome | None) -> bool:

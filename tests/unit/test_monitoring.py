@@ -2,15 +2,18 @@
 
 import ast
 import asyncio
+import contextvars
 import linecache
 import sys
+import threading
 import time
 from inspect import CO_COROUTINE
 
 import pytest
 
+from executor import AsyncExecutor, ExecutionMode
 from executor.instrumentation import nested_codes, tool_id
-from executor.monitoring import Experience, LoopWatch, Stall, current_watch, observe
+from executor.monitoring import Experience, LoopWatch, Stall, current_watch, experience, observe
 
 pytestmark = pytest.mark.unit
 
@@ -182,3 +185,146 @@ def test_a_source_bound_to_the_loop_is_never_recalled():
     assert experience.recall("a") == ()
     experience.learn("a", [STALL])
     assert experience.recall("a") == ()
+
+
+# What follows runs cells of an executor.
+
+
+@pytest.fixture
+async def session():
+    experience.forget()
+    async with AsyncExecutor(timeout=10) as executor:
+        names = executor.namespace.namespace
+        names["hidden"] = {"wait": time.sleep}
+        names["threading"] = threading
+        names["variable"] = contextvars.ContextVar("variable", default=0)
+        yield executor
+    experience.forget()
+
+
+async def worst_lateness_s(executor, source):
+    """Run the source beside a 1 ms ticker; how late the ticker was at worst, and the value."""
+    late = [0.0]
+
+    async def tick():
+        while True:
+            due = time.perf_counter() + 0.001
+            await asyncio.sleep(0.001)
+            late.append(time.perf_counter() - due)
+
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(0.005)
+    value = await executor.execute(source)
+    await asyncio.sleep(0.005)
+    ticker.cancel()
+    return max(late), value
+
+
+def topics(executor):
+    return [note.topic for note in executor.notes]
+
+
+async def test_a_cell_that_awaits_gets_a_note_of_the_call_that_held_the_loop(session):
+    await session.execute("await asyncio.sleep(0)\nhidden['wait'](0.15)\n")
+    (note,) = [note for note in session.notes if note.topic == "stall"]
+    assert note.line == 2
+    assert "time.sleep" in note.text
+    assert "hidden['wait'](0.15)" in note.text
+
+
+async def test_the_next_run_of_a_cell_that_awaits_leaves_the_loop_free(session):
+    source = (
+        "await asyncio.sleep(0)\n"
+        "before = threading.get_ident()\n"
+        "hidden['wait'](0.2)\n"
+        "await asyncio.sleep(0)\n"
+        "(before, threading.get_ident())\n"
+    )
+    first_s, _ = await worst_lateness_s(session, source)
+    second_s, (before, after) = await worst_lateness_s(session, source)
+    assert first_s >= 0.15
+    assert second_s < first_s / 2
+    assert "thread" in topics(session)
+    assert "stall" not in topics(session)
+    assert before == after == threading.get_ident()
+
+
+async def test_a_statement_that_left_the_loop_keeps_names_values_and_context(session):
+    source = (
+        "variable.set(1)\n"
+        "await asyncio.sleep(0)\n"
+        "def work():\n"
+        "    global seen\n"
+        "    seen = variable.get()\n"
+        "    variable.set(seen + 1)\n"
+        "    hidden['wait'](0.12)\n"
+        "    return threading.get_ident()\n"
+        "where = work()\n"
+        "await asyncio.sleep(0)\n"
+        "(seen, variable.get(), where)\n"
+    )
+    assert await session.execute(source) == (1, 2, threading.get_ident())
+    seen, value, where = await session.execute(source)
+    assert (seen, value) == (1, 2)
+    assert where != threading.get_ident()
+    assert await session.execute("variable.get()") == 2
+
+
+async def test_the_last_expression_can_leave_the_loop_with_its_value(session):
+    source = "await asyncio.sleep(0)\n[hidden['wait'](0.12), threading.get_ident()][1]\n"
+    assert await session.execute(source) == threading.get_ident()
+    assert await session.execute(source) != threading.get_ident()
+
+
+async def test_an_error_in_a_statement_that_left_the_loop_is_raised_at_its_line(session):
+    source = "await asyncio.sleep(0)\nhidden['wait'](0.12) or 1 / zero\n"
+    session.namespace.namespace["zero"] = 1
+    await session.execute(source)
+    session.namespace.namespace["zero"] = 0
+    with pytest.raises(ZeroDivisionError) as caught:
+        await session.execute(source)
+    frames = []
+    traceback = caught.value.__traceback__
+    while traceback is not None:
+        frames.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    assert frames[-1][0].startswith("<sostenuto ")
+    assert frames[-1][1] == 2
+    assert not any("/executor/" in filename for filename, _ in frames)
+
+
+async def test_a_statement_that_needs_the_loop_stays_on_it(session):
+    source = (
+        "await asyncio.sleep(0)\n"
+        "task = hidden['wait'](0.12) or asyncio.create_task(asyncio.sleep(0))\n"
+        "await task\n"
+    )
+    await session.execute(source)
+    await session.execute(source)
+
+
+async def test_a_cell_without_an_await_that_held_the_loop_runs_in_a_thread_the_next_time(session):
+    class Slow:
+        def __add__(self, other):
+            time.sleep(0.12)  # where no analysis of the cell can see it
+            return other
+
+    session.namespace.namespace["slow"] = Slow()
+    source = "slow + 1\nthreading.get_ident()\n"
+    assert session.analyze_execution_mode(source) is ExecutionMode.SIMPLE_SYNC
+    assert await session.execute(source) == threading.get_ident()
+    assert await session.execute(source) != threading.get_ident()
+    assert session.analyze_execution_mode(source) is ExecutionMode.SIMPLE_SYNC
+
+
+async def test_a_quick_cell_teaches_nothing(session):
+    source = "await asyncio.sleep(0)\nthreading.get_ident()\n"
+    for _ in range(3):
+        assert await session.execute(source) == threading.get_ident()
+    assert experience.recall(source) == ()
+
+
+async def test_a_cell_in_a_thread_learns_why_asyncio_fails_there(session):
+    with pytest.raises(RuntimeError, match="no running event loop") as caught:
+        await session.execute("import time\ntime.sleep(0)\nasyncio.get_running_loop()\n")
+    assert any("thread" in note for note in caught.value.__notes__)
