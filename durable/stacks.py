@@ -24,9 +24,17 @@ _MACHINERY = tuple(
     }
 )
 
+_STOOD = "the code stood at"
 
-def stood_note(error: BaseException) -> str:
+
+def stood_note(error: BaseException | None) -> str:
     """Return one line on where the code was that ``error`` stopped, or ''."""
+    if error is None:
+        return ""
+    for note in getattr(error, "__notes__", ()):
+        # The executor saw it while it ran; a traceback shows where it was let go.
+        if isinstance(note, str) and note.lower().startswith(_STOOD):
+            return note
     seen: set[int] = set()
     best = ""
     pending: list[BaseException] = [error]
@@ -67,5 +75,5 @@ def _is_machinery(filename: str) -> bool:
 def _line(frame: FrameType, line: int) -> str:
     code = frame.f_code
     text = linecache.getline(code.co_filename, line, frame.f_globals).strip()
-    where = f"the code stood at {code.co_filename}:{line}, in {code.co_name}"
+    where = f"{_STOOD} {code.co_filename}:{line}, in {code.co_name}"
     return f"{where}: {text}" if text else where
