@@ -35,17 +35,20 @@ def stood_note(error: BaseException | None) -> str:
         # The executor saw it while it ran; a traceback shows where it was let go.
         if isinstance(note, str) and note.lower().startswith(_STOOD):
             return note
+    # Its own traceback counts; one without the user's lines, as of a timeout raised in
+    # place of a cancellation, passes the question on to what it was raised from.
     seen: set[int] = set()
-    best = ""
-    pending: list[BaseException] = [error]
+    pending: list[BaseException | None] = [error]
     while pending:
         current = pending.pop()
-        if id(current) in seen:
+        if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        best = _in_traceback(current.__traceback__) or best
-        pending += [linked for linked in (current.__cause__, current.__context__) if linked]
-    return best
+        found = _in_traceback(current.__traceback__)
+        if found:
+            return found
+        pending += [current.__context__, current.__cause__]
+    return ""
 
 
 def stood_in(coroutine: Any) -> str:
