@@ -12,9 +12,11 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from executor.blocking_builtins import SPECIAL
+from executor.blocking_builtins import SPECIAL as _BUILTINS
 from executor.blocking_code import Followed
+from executor.blocking_iterators import SPECIAL as _ITERATORS
 from executor.blocking_libraries import add_libraries
+from executor.blocking_managers import SPECIAL as _MANAGERS
 from executor.blocking_network import add_network_and_threads
 from executor.blocking_ops import BlockingCall, Found
 from executor.blocking_services import add_services
@@ -44,6 +46,9 @@ def default_table() -> BlockingTable:
 
 DEFAULT_TABLE = default_table()
 """What :func:`find_blocking` uses where it is given no table of one's own."""
+
+SPECIAL = _BUILTINS | _ITERATORS | _MANAGERS
+"""Functions of Python that the analysis models itself."""
 
 _SOURCES = FunctionSources()
 

@@ -15,8 +15,16 @@ import dis
 import inspect
 from collections.abc import Callable
 from types import CodeType, FunctionType
-from typing import Any
 
+from executor.blocking_frames import (
+    NULL,
+    Frame,
+    bind_arguments_of,
+    constant,
+    exception_entries,
+    instructions,
+    move,
+)
 from executor.blocking_statements import Statements
 from executor.blocking_values import (
     Args,
@@ -38,9 +46,6 @@ from executor.blocking_values import (
 
 __all__ = ["Followed"]
 
-_NULL = Value()
-"""The interpreter's empty slot beside a callable."""
-
 _MOST_KEPT = 256
 _ENDS = frozenset(
     [
@@ -55,41 +60,7 @@ _ENDS = frozenset(
 )
 
 
-class _Frame:
-    """One function being read: its stack, its names, and the stacks at jump targets."""
-
-    __slots__ = ("at_target", "code", "keyword_names", "scope", "stack", "until")
-
-    def __init__(self, code: CodeType, scope: Scope) -> None:
-        self.code = code
-        self.scope = scope
-        self.stack: list[Value | None] = []
-        self.at_target: dict[int, list[Value | None]] = {}
-        self.until = 0
-        """The furthest forward jump: code before it may be skipped."""
-        self.keyword_names: tuple[str, ...] = ()
-
-    def pop(self) -> Value | None:
-        return self.stack.pop() if self.stack else None
-
-    def pop_many(self, count: int) -> list[Value | None]:
-        if count <= 0:
-            return []
-        taken = self.stack[-count:]
-        del self.stack[-count:]
-        return [None] * (count - len(taken)) + taken
-
-    def push(self, value: Value | None) -> None:
-        self.stack.append(value)
-
-    def bind(self, name: str, value: Value | None, offset: int) -> None:
-        bound = self.scope.bound
-        if offset < self.until and name in bound:
-            value = join(bound[name], value)
-        bound[name] = value
-
-
-type _Step = Callable[["Followed", _Frame, dis.Instruction], None]
+type _Step = Callable[["Followed", Frame, dis.Instruction], None]
 
 
 class Followed(Statements):
@@ -146,11 +117,11 @@ class Followed(Statements):
             self._kept.append((code, scope, args))
             inner = Scope(scope)
             if not consumed:
-                _bind_code_arguments(code, inner, args, defaults, keyword_defaults)
+                bind_arguments_of(code, inner, args, defaults, keyword_defaults)
             here, self.scope = self.scope, inner
             self._following.append(key)
             try:
-                self._read(_Frame(code, inner))
+                self._read(Frame(code, inner))
             finally:
                 self._following.pop()
                 self.scope = here
@@ -168,14 +139,13 @@ class Followed(Statements):
             return Native(lambda args: Lazy(lambda: run(args)))
         return Native(run)
 
-    def _read(self, frame: _Frame) -> None:
+    def _read(self, frame: Frame) -> None:
         """Read a function's instructions from first to last."""
         handlers = {
-            entry.target: entry.depth + bool(entry.lasti)
-            for entry in _exception_entries(frame.code)
+            entry.target: entry.depth + bool(entry.lasti) for entry in exception_entries(frame.code)
         }
         ended = False
-        for instruction in _instructions(frame.code):
+        for instruction in instructions(frame.code):
             self.budget -= 1
             if self.budget <= -_MOST_KEPT:
                 return
@@ -193,10 +163,10 @@ class Followed(Statements):
             if step is not None:
                 step(self, frame, instruction)
             else:
-                _move(frame, instruction)
+                move(frame, instruction)
             ended = name in _ENDS
 
-    def _remember_jump(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _remember_jump(self, frame: Frame, instruction: dis.Instruction) -> None:
         target = instruction.argval
         if type(target) is not int:
             return
@@ -211,31 +181,31 @@ class Followed(Statements):
 
     # -------------------------------------------------------------- instructions
 
-    def _load_name(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _load_name(self, frame: Frame, instruction: dis.Instruction) -> None:
         null = instruction.opname == "LOAD_GLOBAL" and (instruction.arg or 0) & 1
         value = self.look_up(instruction.argval)
         if null and instruction.argrepr.startswith("NULL"):  # below the callable until 3.12
-            frame.push(_NULL)
+            frame.push(NULL)
             frame.push(value)
             return
         frame.push(value)
         if null:
-            frame.push(_NULL)
+            frame.push(NULL)
 
-    def _load_pair(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _load_pair(self, frame: Frame, instruction: dis.Instruction) -> None:
         for name in instruction.argval:
             frame.push(self.look_up(name))
 
-    def _load_const(self, frame: _Frame, instruction: dis.Instruction) -> None:
-        frame.push(_constant(instruction.argval))
+    def _load_const(self, frame: Frame, instruction: dis.Instruction) -> None:
+        frame.push(constant(instruction.argval))
 
-    def _store(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.bind(instruction.argval, frame.pop(), instruction.offset)
 
-    def _store_global(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store_global(self, frame: Frame, instruction: dis.Instruction) -> None:
         self.module_of(self.scope).bound[instruction.argval] = frame.pop()
 
-    def _store_deref(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store_deref(self, frame: Frame, instruction: dis.Instruction) -> None:
         value, name = frame.pop(), instruction.argval
         scope: Scope | None = frame.scope
         if name in frame.code.co_freevars:
@@ -244,7 +214,7 @@ class Followed(Statements):
                 scope = scope.parent
         (scope or frame.scope).bound[name] = value
 
-    def _store_pair(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store_pair(self, frame: Frame, instruction: dis.Instruction) -> None:
         first, second = instruction.argval
         frame.bind(first, frame.pop(), instruction.offset)
         if instruction.opname == "STORE_FAST_LOAD_FAST":
@@ -252,12 +222,12 @@ class Followed(Statements):
         else:
             frame.bind(second, frame.pop(), instruction.offset)
 
-    def _load_attribute(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _load_attribute(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.push(self.attribute(frame.pop(), instruction.argval))
         if (instruction.arg or 0) & 1:
-            frame.push(_NULL)
+            frame.push(NULL)
 
-    def _load_super(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _load_super(self, frame: Frame, instruction: dis.Instruction) -> None:
         _, cls, instance = frame.pop_many(3)
         value: Value | None = None
         bases = (
@@ -277,21 +247,21 @@ class Followed(Statements):
                 value = self.rule_attribute(inherited, instruction.argval)
         frame.push(value)
         if (instruction.arg or 0) & 1:
-            frame.push(_NULL)
+            frame.push(NULL)
 
-    def _store_attribute(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store_attribute(self, frame: Frame, instruction: dis.Instruction) -> None:
         owner, value = frame.pop(), frame.pop()
         self._assign_attribute(owner, instruction.argval, value)
 
-    def _subscript_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _subscript_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         key, owner = frame.pop(), frame.pop()
         frame.push(self.subscript(owner, key))
 
-    def _store_subscript(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _store_subscript(self, frame: Frame, instruction: dis.Instruction) -> None:
         key, owner, value = frame.pop(), frame.pop(), frame.pop()
         self._assign_item(owner, key, value)
 
-    def _binary(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _binary(self, frame: Frame, instruction: dis.Instruction) -> None:
         right, left = frame.pop(), frame.pop()
         if instruction.argrepr == "[]":
             frame.push(self.subscript(left, right))
@@ -299,7 +269,7 @@ class Followed(Statements):
         op = _BINARY.get(instruction.argrepr.removesuffix("="))
         frame.push(None if op is None else self.operator(op, left, right))
 
-    def _contains(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _contains(self, frame: Frame, instruction: dis.Instruction) -> None:
         right, left = frame.pop(), frame.pop()
         if isinstance(right, Object):
             self.call_dunder(right, "__contains__", Args([left]))
@@ -307,14 +277,14 @@ class Followed(Statements):
             self.iterate(right)
         frame.push(None)
 
-    def _for_iter(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _for_iter(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.push(self.iterate(frame.stack[-1]) if frame.stack else None)
 
-    def _keyword_names(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _keyword_names(self, frame: Frame, instruction: dis.Instruction) -> None:
         value = instruction.argval
         frame.keyword_names = value if type(value) is tuple else ()
 
-    def _call_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _call_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         names = frame.keyword_names
         frame.keyword_names = ()
         if instruction.opname == "CALL_KW":
@@ -328,15 +298,15 @@ class Followed(Statements):
         second, first = frame.pop(), frame.pop()
         split = len(taken) - len(names)
         positional, keywords = taken[:split], dict(zip(names, taken[split:], strict=False))
-        function = second if first is _NULL else first
-        if first is not _NULL and second is not _NULL:
+        function = second if first is NULL else first
+        if first is not NULL and second is not NULL:
             positional = [second, *positional]
         if isinstance(function, Ref) and function.path == "super" and not positional:
             frame.push(None)
             return
         frame.push(self.call(function, Args(positional, keywords)))
 
-    def _call_spread(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _call_spread(self, frame: Frame, instruction: dis.Instruction) -> None:
         """``f(*args, **kwargs)``; where the empty slot stands differs between versions."""
         has_keywords = instruction.opname == "CALL_FUNCTION_EX" and (
             (instruction.arg or 0) & 1 or _SPREAD_ALWAYS_HAS_KEYWORDS
@@ -344,7 +314,7 @@ class Followed(Statements):
         keywords = frame.pop() if has_keywords else None
         positional = frame.pop()
         second, first = frame.pop(), frame.pop()
-        function = second if first is _NULL else first
+        function = second if first is NULL else first
         items = positional.items if isinstance(positional, Sequence) else [self.iterate(positional)]
         named = {}
         if isinstance(keywords, Mapping):
@@ -352,17 +322,17 @@ class Followed(Statements):
         whole = isinstance(positional, Sequence) and positional.complete
         frame.push(self.call(function, Args(list(items), named, open_ended=not whole)))
 
-    def _build(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _build(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.push(Sequence(frame.pop_many(instruction.arg or 0)))
 
-    def _build_map(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _build_map(self, frame: Frame, instruction: dis.Instruction) -> None:
         flat = frame.pop_many(2 * (instruction.arg or 0))
         made = Mapping({})
         for key, value in zip(flat[::2], flat[1::2], strict=True):
             self._assign_item(made, key, value)
         frame.push(made)
 
-    def _add_item(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _add_item(self, frame: Frame, instruction: dis.Instruction) -> None:
         value = frame.pop()
         depth = instruction.arg or 1
         owner = frame.stack[-depth] if len(frame.stack) >= depth else None
@@ -376,21 +346,21 @@ class Followed(Statements):
             else:
                 owner.items.append(value)
 
-    def _merge_map(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _merge_map(self, frame: Frame, instruction: dis.Instruction) -> None:
         value = frame.pop()
         depth = instruction.arg or 1
         owner = frame.stack[-depth] if len(frame.stack) >= depth else None
         if isinstance(owner, Mapping) and isinstance(value, Mapping):
             owner.entries.update(value.entries)
 
-    def _unpack_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _unpack_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         value, count = frame.pop(), instruction.arg or 0
         if isinstance(value, Sequence) and len(value.items) == count:
             frame.stack.extend(reversed(value.items))
         else:
             frame.stack.extend([self.iterate(value)] * count)
 
-    def _import_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _import_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         wanted, level = frame.pop(), frame.pop()
         name = instruction.argval
         if isinstance(level, Const) and level.value:
@@ -399,16 +369,16 @@ class Followed(Statements):
         whole = isinstance(wanted, Sequence) and wanted.items
         frame.push(Ref(self.table.canonical(name if whole else name.partition(".")[0])))
 
-    def _import_from_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _import_from_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         module = frame.stack[-1] if frame.stack else None
         frame.push(self.attribute(module, instruction.argval))
 
-    def _before_with(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _before_with(self, frame: Frame, instruction: dis.Instruction) -> None:
         manager = frame.pop()
         frame.push(Native(lambda _: self.leave(manager)))
         frame.push(self.enter(manager))
 
-    def _load_special(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _load_special(self, frame: Frame, instruction: dis.Instruction) -> None:
         manager = frame.pop()
         if "__exit__" in instruction.argrepr:
             frame.push(Native(lambda _: self.leave(manager)))
@@ -416,9 +386,9 @@ class Followed(Statements):
             frame.push(Native(lambda _: self.enter(manager)))
         else:
             frame.push(None)
-        frame.push(_NULL)
+        frame.push(NULL)
 
-    def _make_function(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _make_function(self, frame: Frame, instruction: dis.Instruction) -> None:
         flags = (instruction.arg or 0) if instruction.opname == "MAKE_FUNCTION" else 0
         code = frame.pop()
         for bit in (8, 4, 2, 1):  # closure, annotations, keyword defaults, defaults (3.12)
@@ -429,22 +399,22 @@ class Followed(Statements):
         else:
             frame.push(None)
 
-    def _set_function(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _set_function(self, frame: Frame, instruction: dis.Instruction) -> None:
         function = frame.pop()
         frame.pop()
         frame.push(function)
 
-    def _return_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _return_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         value = frame.pop() if instruction.opname == "RETURN_VALUE" else None
         if instruction.opname == "RETURN_CONST":
-            value = _constant(instruction.argval)
+            value = constant(instruction.argval)
         frame.scope.returned.append(value)
 
-    def _yield_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _yield_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.scope.yielded.append(frame.pop())
         frame.push(None)
 
-    def _consume_code(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _consume_code(self, frame: Frame, instruction: dis.Instruction) -> None:
         """``yield from`` consumes; ``await`` runs the coroutine."""
         value = frame.pop()
         if instruction.opname == "GET_AWAITABLE":
@@ -454,11 +424,11 @@ class Followed(Statements):
             frame.scope.yielded.append(item)
             frame.push(Iterable(item))
 
-    def _copy(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _copy(self, frame: Frame, instruction: dis.Instruction) -> None:
         depth = instruction.arg or 1
         frame.push(frame.stack[-depth] if len(frame.stack) >= depth else None)
 
-    def _swap(self, frame: _Frame, instruction: dis.Instruction) -> None:
+    def _swap(self, frame: Frame, instruction: dis.Instruction) -> None:
         depth, stack = instruction.arg or 1, frame.stack
         if len(stack) >= depth:
             stack[-1], stack[-depth] = stack[-depth], stack[-1]
@@ -468,105 +438,6 @@ _SPREAD_ALWAYS_HAS_KEYWORDS = "CALL_FUNCTION_EX" not in dis.opmap or (
     dis.opmap["CALL_FUNCTION_EX"] not in dis.hasarg
 )
 _JUMPS = frozenset(dis.opname[code] for code in {*dis.hasjrel, *getattr(dis, "hasjump", ())})
-
-
-def _exception_entries(code: CodeType) -> list[Any]:
-    """The exception table's rows: target offset, stack depth, whether lasti is pushed."""
-    entries: list[Any] = getattr(dis.Bytecode(code), "exception_entries", [])
-    return entries
-
-
-def _constant(value: object) -> Value | None:
-    if type(value) is tuple:
-        return Sequence([_constant(item) for item in value])
-    return Const(value)
-
-
-def _move(frame: _Frame, instruction: dis.Instruction) -> None:
-    """Only move the stack, for an instruction that makes nothing known."""
-    effect = dis.stack_effect(instruction.opcode, instruction.arg, jump=False)
-    if effect >= 0:
-        if instruction.opname not in _KEEP_TOP and frame.stack and effect == 0:
-            frame.stack[-1] = None
-        frame.stack.extend([None] * effect)
-    else:
-        frame.pop_many(-effect)
-        if instruction.opname in _REPLACE_TOP and frame.stack:
-            frame.stack[-1] = None
-
-
-_KEEP_TOP = frozenset(
-    [
-        "RESUME",
-        "NOP",
-        "CACHE",
-        "GET_ITER",
-        "COPY_FREE_VARS",
-        "MAKE_CELL",
-        "JUMP_FORWARD",
-        "JUMP_BACKWARD",
-        "EXTENDED_ARG",
-        "JUMP_BACKWARD_NO_INTERRUPT",
-        "CALL_INTRINSIC_1",
-        "TO_BOOL",
-        "NOT_TAKEN",
-        "SETUP_ANNOTATIONS",
-        "DELETE_FAST",
-        "DELETE_NAME",
-        "DELETE_GLOBAL",
-        "DELETE_DEREF",
-        "PRECALL",
-        "GEN_START",
-        "SEND",
-    ]
-)
-_REPLACE_TOP = frozenset(
-    ["COMPARE_OP", "IS_OP", "BINARY_SLICE", "BUILD_STRING", "FORMAT_WITH_SPEC"]
-)
-
-
-def _bind_code_arguments(
-    code: CodeType,
-    scope: Scope,
-    args: Args,
-    defaults: list[Value | None],
-    keyword_defaults: dict[str, Value | None],
-) -> None:
-    """Bind a call's arguments to a code object's parameters."""
-    count, keyword_only = code.co_argcount, code.co_kwonlyargcount
-    keywords = dict(args.keywords)
-    first_default = count - len(defaults)
-    for index, name in enumerate(code.co_varnames[:count]):
-        if index < len(args.positional):
-            scope.bound[name] = args.positional[index]
-        elif name in keywords:
-            scope.bound[name] = keywords.pop(name)
-        elif index >= first_default and not args.open_ended:
-            scope.bound[name] = defaults[index - first_default]
-        else:
-            scope.bound[name] = None
-    for name in code.co_varnames[count : count + keyword_only]:
-        scope.bound[name] = keywords.pop(name, keyword_defaults.get(name))
-    position = count + keyword_only
-    if code.co_flags & inspect.CO_VARARGS:
-        rest = Sequence(args.positional[count:], complete=not args.open_ended)
-        scope.bound[code.co_varnames[position]] = rest
-        position += 1
-    if code.co_flags & inspect.CO_VARKEYWORDS:
-        scope.bound[code.co_varnames[position]] = Mapping(dict(keywords))
-
-
-_kept_instructions: dict[int, tuple[CodeType, list[dis.Instruction]]] = {}
-
-
-def _instructions(code: CodeType) -> list[dis.Instruction]:
-    """A code object's instructions, kept for the codes met last."""
-    kept = _kept_instructions.get(id(code))
-    if kept is None or kept[0] is not code:
-        kept = _kept_instructions[id(code)] = (code, list(dis.get_instructions(code)))
-        if len(_kept_instructions) > _MOST_KEPT:
-            del _kept_instructions[next(iter(_kept_instructions))]
-    return kept[1]
 
 
 _BINARY = {"/": ast.Div(), "+": ast.Add(), "|": ast.BitOr(), "*": ast.Mult(), "-": ast.Sub()}
@@ -607,6 +478,6 @@ for _names, _step in {
     "GET_YIELD_FROM_ITER GET_AWAITABLE": Followed._consume_code,
     "COPY": Followed._copy,
     "SWAP": Followed._swap,
-    "PUSH_NULL": lambda self, frame, instruction: frame.push(_NULL),
+    "PUSH_NULL": lambda self, frame, instruction: frame.push(NULL),
 }.items():
     _STEPS.update(dict.fromkeys(_names.split(), _step))

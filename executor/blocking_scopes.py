@@ -6,7 +6,7 @@ import ast
 import builtins
 from typing import Any
 
-from executor.blocking_ops import Operations
+from executor.blocking_protocols import Protocols
 from executor.blocking_values import (
     UNBOUND,
     Args,
@@ -28,7 +28,7 @@ __all__ = ["Names"]
 _BUILTINS = frozenset(vars(builtins))
 
 
-class Names(Operations):
+class Names(Protocols):
     """Operations on names: look up, bind, forget, and meet again after a branch."""
 
     scope: Scope
