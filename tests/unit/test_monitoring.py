@@ -304,13 +304,7 @@ async def test_a_statement_that_needs_the_loop_stays_on_it(session):
 
 
 async def test_a_cell_without_an_await_that_held_the_loop_runs_in_a_thread_the_next_time(session):
-    class Slow:
-        def __add__(self, other):
-            time.sleep(0.12)  # where no analysis of the cell can see it
-            return other
-
-    session.namespace.namespace["slow"] = Slow()
-    source = "slow + 1\nthreading.get_ident()\n"
+    source = "total = sum(range(20_000_000))\nthreading.get_ident()\n"
     assert session.analyze_execution_mode(source) is ExecutionMode.SIMPLE_SYNC
     assert await session.execute(source) == threading.get_ident()
     assert await session.execute(source) != threading.get_ident()
