@@ -7,6 +7,7 @@ import json as json_module
 import sys
 from typing import Any
 
+from durable.cli.generations import current_id, generations
 from durable.cli.render import print_failure, record_dict, step_dict
 from durable.cli.stores import opened
 from durable.cli.terminal import console, print_table, printable, span, state_markup
@@ -27,18 +28,23 @@ async def _read(app: Durable, id: str) -> tuple[ExecutionRecord, list[StepRecord
 def show_command(db: str | None, id: str, *, json: bool) -> None:
     """Show one execution."""
 
-    async def read() -> tuple[ExecutionRecord, list[StepRecord]]:
+    async def read() -> tuple[ExecutionRecord, list[StepRecord], list[ExecutionRecord]]:
         async with opened(db, works=False) as app:
-            return await _read(app, id)
+            shown = await current_id(app, id)
+            history = [run for run in await generations(app, id) if run.id != shown]
+            return *await _read(app, shown), history
 
-    record, steps = asyncio.run(read())
+    record, steps, history = asyncio.run(read())
     if json:
         document = record_dict(record)
+        document["history"] = [record_dict(run) for run in history]
         document["source"] = record.source
         document["steps"] = [step_dict(step) for step in steps]
         print(json_module.dumps(document, indent=2, ensure_ascii=False))
         return
     _show_head(record)
+    for number, run in enumerate(history, 1):
+        print(f"earlier   {run.state}, {run.created_at:%Y-%m-%d %H:%M:%S} UTC: {id}@{number}")
     if record.source:
         _show_source(record.source)
     if steps:
@@ -110,6 +116,7 @@ def tree_command(db: str | None, id: str, *, json: bool, watch: bool) -> None:
 
 async def _tree(db: str | None, id: str, *, json: bool, watch: bool) -> None:
     async with opened(db, works=False) as app:
+        id = await current_id(app, id)
         root = _nest(*await _read(app, id))
         if not watch:
             _print_tree(root, json=json)

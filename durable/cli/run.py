@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from durable.cli.exits import Exit, ExitCode
+from durable.cli.generations import generations, next_id
 from durable.cli.progress import Activity, make_progress
 from durable.cli.render import print_failure, print_result, record_json
 from durable.cli.source_files import (
@@ -220,20 +221,15 @@ async def _generation(
 
     The first run of an id has the id itself, fresh runs under it ``ID@2``, ``ID@3``...
     """
-    number, latest, record = 0, base_id, None
-    while True:
-        candidate = base_id if number == 0 else f"{base_id}@{number + 1}"
-        try:
-            found = await app.execution(candidate)
-        except UnknownExecutionError:
-            break
-        number, latest, record = number + 1, candidate, found
-    if record is None:
+    runs = await generations(app, base_id)
+    if not runs:
         return base_id, None
+    record = runs[-1]
+    latest = record.id
     if force:
         if record.state == "pending":
             await app.cancel(latest, "a fresh run was started with --force")
-        return f"{base_id}@{number + 1}", None
+        return next_id(base_id, len(runs)), None
     if record.source is None:
         raise Exit(
             ExitCode.USAGE,

@@ -7,6 +7,7 @@ import json as json_module
 from typing import Any
 
 from durable.cli.exits import Exit, ExitCode
+from durable.cli.generations import current_id
 from durable.cli.stores import opened
 
 __all__ = ["settle_command"]
@@ -56,5 +57,6 @@ async def _settle(db: str | None, id: str, verb: str, value: Any) -> tuple[bool,
             case "reject":
                 settled = await app.reject_with(id, value)
             case _:
+                id = await current_id(app, id)
                 settled = await app.cancel(id, value or "")
         return settled, (await app.execution(id)).state
