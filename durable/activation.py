@@ -78,6 +78,7 @@ class Execution:
     Attributes:
         id: Execution id.
         attempt: Which attempt of the function runs, from 1.
+        timeout_at_ms: Its deadline, wall clock; 0 until that is known.
         closed: True once the function has ended; ``ctx`` refuses from then on.
         namespace: Names of the source, by which its own classes are found.
         diverged: The divergence found, if one was; kept as user code may swallow it.
@@ -89,6 +90,7 @@ class Execution:
         self.id = execution_id
         self.name = name
         self.attempt = 1
+        self.timeout_at_ms = 0
         self.closed = False
         self.container: Container
         self.namespace: Mapping[str, Any] | None = None
@@ -125,6 +127,10 @@ class Execution:
     def note_live_error(self, step_id: str, error: BaseException) -> None:
         """Keep a failed step's traceback for the coroutine that awaits it."""
         self._live_errors[step_id] = error
+
+    def left_s(self) -> float:
+        """Return the seconds until the deadline, zero or more."""
+        return max(0.0, (self.timeout_at_ms - self.host.clock()) / 1000)
 
     # -- told by the effects ---------------------------------------------------
 

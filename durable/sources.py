@@ -8,8 +8,20 @@ from durable.activation import Execution
 from durable.cells import split_cells
 from durable.context import DurableContext
 from durable.events import EventKind
+from executor.interrupts import protect_package
 
 __all__ = ["run_source"]
+
+#: Seconds by which the watchdog leaves the first word to the loop, which stops code
+#: in a better way where it still runs.
+_LOOP_FIRST_S = 0.05
+
+#: Ten years of seconds: a deadline beyond is none, and threads cannot wait so long.
+_LIMIT_MAX_S = 10 * 365 * 86_400.0
+
+# What a cell's interruption must never strike: code that keeps the state of steps.
+for _package in ("durable", "promises", "resonate", "store"):
+    protect_package(_package)
 
 
 async def run_source(ctx: DurableContext, source: str, *, filename: str | None = None) -> Any:
@@ -34,7 +46,6 @@ async def run_source(ctx: DurableContext, source: str, *, filename: str | None =
     namespace.update_namespace(names, source_context="durable")
     execution: Execution = ctx._execution  # noqa: SLF001 - the same layer
     execution.namespace = namespace.namespace
-    # The execution's own deadline stops it; the executor needs none beside it.
     cells = split_cells(source)
     value: Any = None
     for cell in cells:
@@ -43,5 +54,15 @@ async def run_source(ctx: DurableContext, source: str, *, filename: str | None =
             execution.host.emit(
                 EventKind.CELL_STARTED, execution.id, execution.id, cell.title, detail=place
             )
-        value = await executor.execute(cell.text, timeout=None)
+        value = await executor.execute(cell.text, timeout=_limit_s(execution))
     return value
+
+
+def _limit_s(execution: Execution) -> float | None:
+    """Return the seconds after which the executor has to end a cell by itself.
+
+    The execution's deadline stops what awaits. Code that holds the event loop is
+    stopped by the executor's watchdog alone, which runs in a thread of its own.
+    """
+    left_s = execution.left_s()
+    return left_s + _LOOP_FIRST_S if left_s < _LIMIT_MAX_S else None

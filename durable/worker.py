@@ -301,6 +301,7 @@ class _Run:
         self.timeout_at_ms = info.timeout_at
         self.source = ""
         self.execution = Execution(worker, info.id, entry.name, _effects_of(sdk_context))
+        self.execution.timeout_at_ms = info.timeout_at
         self.context = StepContext.adopt(sdk_context, self.execution.effects, worker.wait_in_place)
         self.activation = Activation(self.execution, self.context, info.id)
         self.ctx = DurableContext(self.execution)
@@ -346,6 +347,12 @@ class _Run:
         execution = self.execution
         if task is not None and not task.cancelled():
             task.exception()  # retrieved: what stopped code raises is told below, or not at all
+        if supervisor.reason is None and self.worker.clock() >= self.timeout_at_ms:
+            # It ended too late by itself, or held the loop until it was interrupted.
+            supervisor.reason = StopReason.TIMEOUT
+            if task is not None:
+                supervisor.stood = stood_note(_exception_of(task))
+            await self.note_stop(StopReason.TIMEOUT, supervisor)
         if supervisor.reason is StopReason.CLOSING:
             raise PlatformError([HandBack("the process is closing")])
         if supervisor.reason is not None:
