@@ -6,6 +6,7 @@ import __future__
 import ast
 import warnings
 from collections import OrderedDict
+from contextlib import suppress
 from inspect import CO_COROUTINE
 from types import CodeType
 
@@ -124,18 +125,33 @@ def rewritten_tree(cell: CompiledCell) -> ast.Module:
 def _compile_rewritten(cell: CompiledCell, tree: ast.Module, flags: int) -> bool:
     """Compile again after the fallback; False where that helps nothing."""
     try:
+        shown = _warnings_of(cell, tree, flags)
         changes, helpers = rewrite(tree)
         if not changes:
             return False
-        with warnings.catch_warnings():
-            # The first attempt has shown what there is to warn of.
-            warnings.simplefilter("ignore", SyntaxWarning)
-            _compile_parts(cell, tree, flags)
+        found = _warnings_of(cell, tree, flags)
+        _compile_quietly(cell, tree, flags)
     except (SyntaxError, RecursionError, MemoryError):
         return False
+    # The first attempt ended at the error, so it has shown only what it came across before that.
+    for warning in found[len(shown) :]:
+        warnings.warn_explicit(warning.message, warning.category, cell.filename, warning.lineno)
     cell.rewrites = tuple(changes)
     cell.helpers = tuple(dict.fromkeys(helpers))
     return True
+
+
+def _warnings_of(cell: CompiledCell, tree: ast.Module, flags: int) -> list[warnings.WarningMessage]:
+    with warnings.catch_warnings(record=True) as found, suppress(SyntaxError):
+        warnings.simplefilter("always", SyntaxWarning)
+        _compile_parts(cell, tree, flags)
+    return found
+
+
+def _compile_quietly(cell: CompiledCell, tree: ast.Module, flags: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        _compile_parts(cell, tree, flags)
 
 
 def _compile_parts(cell: CompiledCell, tree: ast.Module, flags: int) -> None:

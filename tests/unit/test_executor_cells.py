@@ -32,7 +32,7 @@ async def test_each_cell_of_a_case_does_what_stands_beside_it(case: Case) -> Non
                 assert cell.value == "*" or repr(value) == cell.value
             else:
                 kind, _, message = cell.error.partition(": ")
-                with pytest.raises(BaseException) as caught:  # noqa: PT011
+                with pytest.raises(BaseException) as caught:
                     await executor.execute(cell.source)
                 assert type(caught.value).__name__ == kind
                 if message:
