@@ -184,14 +184,23 @@ class Expressions(Functions):
         return result
 
     def _unary_op(self, node: ast.UnaryOp) -> Value | None:
-        value = self.value(node.operand)
         if isinstance(node.op, ast.Not):
-            truth = self.truth(value)
+            truth = self.test(node.operand)
             return None if truth is None else Const(not truth)
+        value = self.value(node.operand)
         if isinstance(node.op, ast.USub) and isinstance(value, Const):
             if type(value.value) in (int, float):
                 return Const(-value.value)
         return None
+
+    def test(self, node: ast.expr) -> bool | None:
+        """Whether a condition certainly holds; None where it may or may not.
+
+        What a call answers is never certain: it is read here for what it does,
+        and a stand-in such as ``lambda: True`` says nothing of the next turn.
+        """
+        truth = self.truth(self.value(node))
+        return None if isinstance(node, ast.Call) else truth
 
     def truth(self, value: Value | None) -> bool | None:
         """Whether a value is certainly true or false; None where it may be either."""
@@ -218,7 +227,7 @@ class Expressions(Functions):
         return None
 
     def _if_exp(self, node: ast.IfExp) -> Value | None:
-        truth = self.truth(self.value(node.test))
+        truth = self.test(node.test)
         if truth is not None:
             return self.value(node.body if truth else node.orelse)
         return join(self.value(node.body), self.value(node.orelse))
@@ -326,7 +335,7 @@ class Expressions(Functions):
                     return None
                 self.assign(generator.target, self.iterate(source))
                 for condition in generator.ifs:
-                    if self.truth(self.value(condition)) is False:
+                    if self.test(condition) is False:
                         return None
             if isinstance(node, ast.DictComp):
                 return Sequence([self.value(node.key), self.value(node.value)])

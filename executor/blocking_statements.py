@@ -124,7 +124,7 @@ class Statements(Expressions):
         return True
 
     def _assert(self, node: ast.Assert) -> bool:
-        truth = self.truth(self.value(node.test))
+        truth = self.test(node.test)
         if node.msg is not None and truth is not True:
             before = dict(self.scope.bound)
             self.value(node.msg)
@@ -184,7 +184,7 @@ class Statements(Expressions):
     # ---------------------------------------------------------------- branches
 
     def _if(self, node: ast.If) -> bool:
-        truth = self.truth(self.value(node.test))
+        truth = self.test(node.test)
         if truth is not None:
             return self.statements(node.body if truth else node.orelse)
         before = dict(self.scope.bound)
@@ -271,7 +271,7 @@ class Statements(Expressions):
         return self.statements(node.orelse)
 
     def _while(self, node: ast.While) -> bool:
-        truth = self.truth(self.value(node.test))
+        truth = self.test(node.test)
         if truth is False:
             return self.statements(node.orelse)
 
