@@ -21,6 +21,8 @@ __all__ = [
     "Divergence",
     "ManualClock",
     "ReplayReport",
+    "areplay",
+    "areplay_all",
     "crash_at_every_operation",
     "crash_once",
     "replay",
@@ -54,12 +56,13 @@ def replay(
         UnknownExecutionError: There is none with this id.
         NotRegisteredError: Its function is not registered.
     """
-    return _here_or_awaited(_replay_one(app_or_db, execution_id, limit_s))
+    return _here_or_awaited(areplay(app_or_db, execution_id, limit_s))
 
 
-async def _replay_one(
-    app_or_db: Replayable, execution_id: str | None, limit_s: float
+async def areplay(
+    app_or_db: Replayable, execution_id: str | None = None, limit_s: float = DEFAULT_LIMIT_S
 ) -> ReplayReport:
+    """:func:`replay` for code that runs in an event loop, with its type."""
     app = _app_of(app_or_db)
     history = await _history_of(app_or_db, app, execution_id)
     return await _replay(app, history, limit_s)
@@ -93,7 +96,7 @@ def replay_all(
         awaitable of it where an event loop runs.
     """
     directory = Path(histories) if histories is not None else _directory(db)
-    return _here_or_awaited(_replay_each(db, name, directory, limit_s))
+    return _here_or_awaited(areplay_all(db, name, directory, limit_s))
 
 
 def _directory(db: Replayable) -> Path | None:
@@ -102,9 +105,13 @@ def _directory(db: Replayable) -> Path | None:
     return None
 
 
-async def _replay_each(
-    db: Replayable, name: str | None, directory: Path | None, limit_s: float
+async def areplay_all(
+    db: Replayable,
+    name: str | None = None,
+    directory: Path | None = None,
+    limit_s: float = DEFAULT_LIMIT_S,
 ) -> list[ReplayReport]:
+    """:func:`replay_all` for code that runs in an event loop, with its type."""
     app = _app_of(db)
     reports = []
     if directory is not None:

@@ -18,7 +18,7 @@ from durable.records import ExecutionRecord
 from durable.replay import ReplayReport, replay_history
 from durable.runtime import Durable
 from durable.signing import SigningKey
-from durable.testing import replay
+from durable.testing import areplay
 from durable.values import ValueCodec
 
 __all__ = ["replay_command"]
@@ -78,7 +78,7 @@ async def _replayed_file(path: Path, code: Durable | None, limit_s: float) -> Re
         ExecutionRecord(history.execution, ValueCodec(SigningKey.generate)).filename
     )
     if code is None:
-        return await replay(history, limit_s=limit_s)
+        return await areplay(history, limit_s=limit_s)
     return await replay_history(
         history, code.registry, code.values, code.dependencies, limit_s=limit_s
     )
@@ -88,7 +88,7 @@ async def _replayed(
     subject: str, db: str | None, code: Durable | None, limit_s: float
 ) -> ReplayReport:
     if code is not None and db is None:
-        return await replay(code, subject, limit_s=limit_s)
+        return await areplay(code, subject, limit_s=limit_s)
     existing_file(db)
     async with opened(db, works=False) as reader:
         if code is not None:
@@ -97,7 +97,7 @@ async def _replayed(
                     reader.registry.add(entry)
         record = await reader.execution(subject)
         _see_modules_beside(record.filename)
-        return await replay(reader, subject, limit_s=limit_s)
+        return await areplay(reader, subject, limit_s=limit_s)
 
 
 def _see_modules_beside(filename: str | None) -> None:
