@@ -155,7 +155,7 @@ def _add_threads(table: BlockingTable) -> None:
     table.add_type(
         "threading.Thread",
         waits="join?timeout0",
-        plain="start is_alive",
+        plain="start is_alive run",
         also="threading.Timer threading._MainThread threading._DummyThread",
     )
     table.add_functions("threading", plain="main_thread=threading.Thread")
@@ -174,6 +174,10 @@ def _add_threads(table: BlockingTable) -> None:
         also=f"{locks} _thread.lock _thread.RLock threading._RLock _thread.allocate_lock"
         " multiprocessing.synchronize.SemLock _thread.LockType threading._CRLock",
     )
+    table.add_type("multiprocessing.Shared", plain="get_lock=threading.Lock get_obj")
+    shared = "Value=multiprocessing.Shared Array=multiprocessing.Shared"
+    table.add_functions("multiprocessing", plain=shared)
+    table.add_aliases("multiprocessing.Shared", "multiprocessing.sharedctypes.SynchronizedBase")
     table.add_type(
         "threading.Condition",
         base="threading.Lock",

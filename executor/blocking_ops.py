@@ -160,7 +160,12 @@ class Operations:
                 self.waits(rule.path)
             elif new.result.kind == "instance":
                 return self.shape(new.result)
-        if rule.path == "queue.Queue":
+        if rule.path == "threading.Thread":
+            target, given = args.keywords.get("target"), args.keywords.get("args")
+            if target is not None:
+                items = list(given.items) if isinstance(given, Sequence) else []
+                instance.target = Native(lambda _: self.call(target, Args(items)))
+        elif rule.path == "queue.Queue":
             size = args.get(0, "maxsize")
             instance.unbounded = (
                 isinstance(size, Const) and type(size.value) is int and size.value <= 0
@@ -346,6 +351,8 @@ class Operations:
         elif name == "settimeout" and owner.rule.path == "socket.socket":
             value = args.get(0, "value")
             owner.never_waits = isinstance(value, Const) and value.value == 0
+        elif name == "run" and owner.target is not None:
+            return self.call(owner.target, args)
         elif name == "submit" and owner.rule.path == "concurrent.futures.Executor":
             return self.apply("Executor.submit", method.rule, args, owner)
         return self.apply(f"{owner.rule.path}.{name}", method.rule, args, owner)

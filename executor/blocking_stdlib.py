@@ -92,8 +92,10 @@ def _add_files(table: BlockingTable) -> None:
 
 
 def _add_formats(table: BlockingTable) -> None:
-    for module in ("json", "pickle", "marshal", "plistlib", "tomllib", "_pickle", "_json"):
+    for module in ("json", "pickle", "marshal", "plistlib", "tomllib"):
         table.add_functions(module, "load?file0 dump?file1")
+    table.add_aliases("pickle.load", "_pickle.load")
+    table.add_aliases("pickle.dump", "_pickle.dump")
     table.add_type("pickle.Unpickler", waits="load?file", new="=_", also="_pickle.Unpickler")
     table.add_type("pickle.Pickler", waits="dump?file", new="=_", also="_pickle.Pickler")
     table.add_type("csv.Lines", iteration="!", item="", also="_csv.reader")

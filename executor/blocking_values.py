@@ -113,12 +113,14 @@ class Const(Value):
 class Instance(Value):
     """An instance of a class in the table; its state is shared by all its names."""
 
-    __slots__ = ("never_waits", "rule", "unbounded")
+    __slots__ = ("never_waits", "rule", "target", "unbounded")
 
     def __init__(self, rule: TypeRule) -> None:
         self.rule = rule
         self.never_waits = False
         """A socket set to non-blocking: its calls fail rather than wait."""
+        self.target: Maybe = None
+        """What a thread runs, where that is known: its own ``run()`` calls it here."""
         self.unbounded = False
         """A queue without a size limit: put never waits."""
 
