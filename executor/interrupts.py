@@ -152,6 +152,8 @@ class Guard:
         cancel: Called on the loop to cancel the task that awaits the cell.
         coroutine: The cell's coroutine, where it is one.
         abandon: Called by the watchdog when a dedicated thread does not come back.
+        patience_s: Where no cell runs: seconds for which the session's tasks may hold the loop.
+        freed: Called on the loop once it has been freed from such a task.
         reach: OWN_FRAMES or ALL_FRAMES.
         allowance: How often the exception may still be raised; inf for as long as it takes.
         delivered: How often it was raised.
@@ -165,6 +167,7 @@ class Guard:
         "abandon",
         "abandoned",
         "allowance",
+        "asked_s",
         "bases",
         "beat_s",
         "cancel",
@@ -175,11 +178,13 @@ class Guard:
         "dedicated",
         "delivered",
         "due_s",
+        "freed",
         "known",
         "last_seen",
         "lock",
         "loop",
         "namespace",
+        "patience_s",
         "positions",
         "prefix",
         "reach",
@@ -213,6 +218,9 @@ class Guard:
         self.cancelled_s = -math.inf
         self.coroutine: Any = None
         self.abandon: Callable[[], object] | None = None
+        self.patience_s: float | None = None
+        self.asked_s: float | None = None
+        self.freed: Callable[[], object] | None = None
         self.reason: str | None = None
         self.reach = OWN_FRAMES
         self.allowance: float = 0

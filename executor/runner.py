@@ -248,6 +248,7 @@ class CellRunner:
             mode: Where it was routed to.
             limit_s: Seconds until it is stopped, or None.
         """
+        self._supervisor.wake()
         try:
             if mode is ExecutionMode.TOP_LEVEL_AWAIT:
                 return await self._run_on_loop(cell, run, limit_s)
@@ -255,6 +256,8 @@ class CellRunner:
                 return await self._run_in_thread(cell, run, limit_s)
             return self._run_inline(cell, run, limit_s)
         finally:
+            if limit_s is not None and self._tasks.pending:
+                self._supervisor.rest(run, limit_s)
             while self._ended:
                 self._ended.pop().set_result(None)
 

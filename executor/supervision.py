@@ -44,6 +44,7 @@ class Supervisor:
         self._namespace = namespace
         self._threads = ThreadedExecutor(f"sostenuto {session}")
         self.guard: Guard | None = None
+        self._idle: Guard | None = None
 
     @property
     def abandoned(self) -> list[threading.Thread]:
@@ -128,6 +129,36 @@ class Supervisor:
             loop=loop,
         )
         return guard
+
+    def rest(self, run: Run, limit_s: float) -> None:
+        """No cell runs, but tasks of the session do: see to it that they do not freeze the loop.
+
+        Args:
+            run: Gets a note if one had to be ended.
+            limit_s: Seconds for which they may hold the loop at a stretch.
+        """
+        guard = self._idle = Guard(
+            thread_id=threading.get_ident(),
+            prefix=CELL_PREFIX,
+            namespace=self._namespace,
+            loop=asyncio.get_running_loop(),
+        )
+        guard.patience_s = limit_s
+
+        def freed() -> None:
+            held = f"held the event loop for {limit_s:g} s and was ended"
+            run.note("task", f"A task or callback of the session {held}. {place_of(guard) or ''}")
+            if self._idle is guard:
+                self.rest(run, limit_s)
+
+        guard.freed = freed
+        watchdog.watch(guard)
+
+    def wake(self) -> None:
+        """A cell is about to run: its own guard takes over."""
+        if self._idle is not None:
+            watchdog.release(self._idle)
+            self._idle = None
 
     # -- what running teaches ------------------------------------------------------------------
 
@@ -253,6 +284,7 @@ class Supervisor:
 
     def close(self) -> None:
         """The session ends: its thread goes, and its claim on the signal."""
+        self.wake()
         self._threads.close()
         watchdog.signals.release(self)
 

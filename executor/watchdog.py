@@ -175,9 +175,30 @@ class Watchdog:
                     _log.exception("the watchdog could not press a cell; it tries again")
             elif pause_s is not None:
                 pause_s = min(pause_s, guard.due_s - now_s)
+                if guard.patience_s is not None:
+                    self._listen(guard, guard.patience_s, now_s)
         for ghost in list(self._ghosts):
             self._haunt(ghost, now_s)
         return pause_s
+
+    def _listen(self, guard: Guard, patience_s: float, now_s: float) -> None:
+        """Notice a loop that is held by what a cell left running, while no cell runs."""
+        if guard.asked_s is None:
+            if not cell_stack(_frame_of(guard.thread_id), guard):
+                return
+
+            def answer() -> None:
+                guard.asked_s = None
+                if guard.reason is not None and not guard.released:
+                    self.release(guard)
+                    if guard.freed is not None:
+                        guard.freed()
+
+            guard.asked_s = now_s
+            _call_soon(guard, answer)
+        elif now_s - guard.asked_s >= patience_s:
+            guard.beat_s = math.inf
+            guard.due_s = now_s
 
     def _press(self, guard: Guard, now_s: float) -> None:
         overdue_s = now_s - guard.due_s

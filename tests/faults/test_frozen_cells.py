@@ -172,7 +172,7 @@ AWAITING = {
 }
 
 
-def run_host(source, *, setup="", timeout_s=1.0, limit="timeout", thread=False):
+def run_host(source, *, setup="", timeout_s=1.0, limit="timeout", thread=False, idle_s=0):
     """Run the cell in a host process; kill the process at the hard limit."""
     task = {
         "source": source,
@@ -180,6 +180,7 @@ def run_host(source, *, setup="", timeout_s=1.0, limit="timeout", thread=False):
         "timeout_s": timeout_s,
         "limit": limit,
         "thread": thread,
+        "idle_s": idle_s,
     }
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", str(HOST)],
@@ -254,6 +255,52 @@ def test_a_task_of_an_earlier_cell_that_freezes_the_loop_is_ended():
     )
     report = run_host("await asyncio.sleep(5)", setup=setup)
     assert_ended_in_time(report, "")
+
+
+LEFT_BEHIND = {
+    "a task": (
+        (
+            "import asyncio\n"
+            "async def f():\n"
+            "    await asyncio.sleep(0.1)\n"
+            "    while True: pass\n"
+            "task = asyncio.create_task(f())\n"
+        ),
+        "while True: pass",
+    ),
+    "a task that swallows everything": (
+        (
+            "import asyncio\n"
+            "async def f():\n"
+            "    await asyncio.sleep(0.1)\n"
+            "    while True:\n"
+            "        try:\n"
+            "            while True: pass\n"
+            "        except BaseException: pass\n"
+            "task = asyncio.create_task(f())\n"
+        ),
+        "while True: pass",
+    ),
+    "a task that blocks in C": (
+        (
+            "import asyncio, time\n"
+            "async def f():\n"
+            "    await asyncio.sleep(0.1)\n"
+            "    time.sleep(30)\n"
+            "task = asyncio.create_task(f())\n"
+        ),
+        "time.sleep(30)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "text"), cases(LEFT_BEHIND))
+def test_what_a_cell_leaves_running_cannot_freeze_the_host_either(source, text):
+    report = run_host(source + "await asyncio.sleep(0)\n", idle_s=0.5)
+    assert report["error"] is None
+    assert report["idle_s"] < 3
+    assert text in "\n".join(report["idle_notes"])
+    assert (report["next"], report["next_awaited"], report["next_blocking"]) == (42, 43, 44)
 
 
 def test_finally_blocks_and_exits_of_a_frozen_cell_run():

@@ -34,6 +34,11 @@ async def run_cell(task):
         report["message"] = str(error)
         report["notes"] = list(getattr(error, "__notes__", []))
     report["elapsed_s"] = time.monotonic() - begun
+    if task.get("idle_s"):
+        begun = time.monotonic()
+        await asyncio.sleep(task["idle_s"])
+        report["idle_s"] = time.monotonic() - begun
+        report["idle_notes"] = [note.text for note in executor.notes]
     begun = time.monotonic()
     report["next"] = await executor.execute("40 + 2")
     report["next_awaited"] = await executor.execute("import asyncio\nawait asyncio.sleep(0, 43)")
