@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -24,9 +25,13 @@ MANY_SEED = 7
 #: The census of so many files keeps the test near half a minute; all of them change nothing else.
 FILES = 400
 
-#: A resumed run that waited for the dead process's lease would need up to 60 s. The promise is
-#: 1 s; the margin is for machines that are busy with other things at the same time.
-RESUME_LIMIT_S = 10.0
+#: The promise: a resumed run starts its first new step within 1 s of being started. On a machine
+#: that is busy with other things a start takes longer too, and a resume may take twice a start.
+RESUME_S = 1.0
+RESUME_STARTS = 2.0
+
+#: One that waited for the dead process's lease would need up to 60 s.
+LONGEST_RESUME_S = 10.0
 
 #: As many steps as fetch_all.py has in flight.
 IN_FLIGHT = 8
@@ -70,7 +75,9 @@ def check(
         assert set(kills.runs_of[execution_id]) == set(undisturbed.steps), "a step never ran"
     reruns = sum(sum(runs.values()) - len(runs) for runs in kills.runs_of.values())
     assert reruns <= deal[0] * under_way, "more steps ran again than were under way at the kills"
-    assert max(kills.resume_s) < RESUME_LIMIT_S, "a resumed run waited before its first new step"
+    limit_s = max(RESUME_S, RESUME_STARTS * undisturbed.startup_s)
+    assert median(kills.resume_s) < limit_s, "resuming is slow"
+    assert max(kills.resume_s) < LONGEST_RESUME_S, "a resumed run waited before its first new step"
 
 
 @pytest.mark.parametrize("deal", DEALS)
