@@ -53,7 +53,8 @@ class Program:
     async def kill(self) -> None:
         if self.process.returncode is None:
             self.process.kill()
-        await self.process.wait()
+        # Reading to the end closes the pipes, which a forked child may still hold.
+        await self.process.communicate()
 
 
 def command(name: str, *arguments: object) -> list[str]:

@@ -13,8 +13,8 @@ from peer import DAY_MS, Peer, now_ms, say, typed
 
 async def beat(peer: Peer, id_: str, version: int, period_s: float) -> None:
     while True:
-        await peer.ask("task.heartbeat", pid=peer.pid, tasks=[{"id": id_, "version": version}])
         await asyncio.sleep(period_s)
+        await peer.ask("task.heartbeat", pid=peer.pid, tasks=[{"id": id_, "version": version}])
 
 
 async def main(database: str, id_: str, ttl_ms: str) -> None:
