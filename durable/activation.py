@@ -83,6 +83,8 @@ class Execution:
         namespace: Names of the source, by which its own classes are found.
         diverged: The divergence found, if one was; kept as user code may swallow it.
         store_failure: Why the store stopped answering, if it did.
+        is_stopped: Tells whether its code is being stopped from outside it.
+        tasks: What its code has started and that has not ended.
     """
 
     def __init__(self, host: Host, execution_id: str, name: str, effects_inner: Any) -> None:
@@ -96,6 +98,8 @@ class Execution:
         self.namespace: Mapping[str, Any] | None = None
         self.diverged: ReplayDivergenceError | None = None
         self.store_failure: ResonateError | None = None
+        self.is_stopped: Callable[[], bool] = lambda: False
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.effects = DurableEffects(effects_inner, self)
         self._live_errors: dict[str, BaseException] = {}
 
@@ -127,6 +131,19 @@ class Execution:
     def note_live_error(self, step_id: str, error: BaseException) -> None:
         """Keep a failed step's traceback for the coroutine that awaits it."""
         self._live_errors[step_id] = error
+
+    def check_going(self) -> None:
+        """Raise in code that is being stopped.
+
+        What a ``finally`` block, or an ``except`` around a cancelled call, does then is
+        no part of the history: a restart comes by there at another time, or not at all.
+
+        Raises:
+            asyncio.CancelledError: The execution is being stopped.
+        """
+        if self.is_stopped():
+            msg = f"execution {self.id!r} is being stopped: no step can be made or recorded"
+            raise asyncio.CancelledError(msg)
 
     def left_s(self) -> float:
         """Return the seconds until the deadline, zero or more."""
@@ -199,6 +216,13 @@ class Activation:
         self.closed = False
         self._keys: set[str] = set()
 
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Note a task that the code has started, to end it with the execution."""
+        tasks = self.execution.tasks
+        if not task.done():
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
     def begin_again(self, base_id: str) -> None:
         """Start a fresh id space, for another attempt."""
         self.base_id = base_id
@@ -242,9 +266,11 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
     failed = True
     try:
         value = await _within_deadline(call, sdk_context)
+        _check_uncancelled(execution, task)
         encoded = execution.encode(value, f"step {call.name} of {execution.id}")
         failed = False
     except Exception as error:
+        _check_uncancelled(execution, task)
         execution.note_live_error(step_id, error)
         execution.host.emit(
             EventKind.STEP_FAILED, execution.id, step_id, call.name, detail=_brief(error)
@@ -263,6 +289,12 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
             await sdk_context.settle_leftovers(cancel_steps=failed)
     execution.host.emit(EventKind.STEP_FINISHED, execution.id, step_id, call.name)
     return encoded
+
+
+def _check_uncancelled(execution: Execution, task: asyncio.Task[Any]) -> None:
+    """Raise where a step ended because it was cancelled, whatever it made of that."""
+    if task.cancelling():
+        execution.check_going()
 
 
 async def _within_deadline(call: StepCall, context: StepContext) -> Any:
@@ -324,6 +356,9 @@ async def run_attempts(
             value = await once(number)
         except Exception as raised:  # noqa: BLE001 - the policy decides what to do with it
             error = raised
+        task = asyncio.current_task()
+        assert task is not None
+        _check_uncancelled(execution, task)
         ended = Attempt(number, started_at_ms, error=error, result=value)
         wait_s = await policy.next_wait_s(ended, host.clock())
         if wait_s is None:

@@ -25,7 +25,7 @@ from durable.dependency_errors import (
 from durable.providers import Provider, construct
 from promises import AwaitablePromise
 
-__all__ = ["Build", "Shelf", "current_build"]
+__all__ = ["Build", "Shelf", "current_build", "is_building"]
 
 
 class Build:
@@ -90,6 +90,12 @@ def current_build() -> Build | None:
             )
         build = build.parent
     return innermost
+
+
+def is_building() -> bool:
+    """Return whether the factory of a dependency runs here."""
+    build = _current.get()
+    return build is not None and not build.over.done()
 
 
 class Shelf:

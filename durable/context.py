@@ -314,6 +314,7 @@ class DurableContext:
                 "await every task that uses ctx before the function returns"
             )
             raise ExecutionOverError(msg)
+        self._execution.check_going()
         return scope, activation
 
     def _mint(self, scope: Scope, activation: Activation, meta: StepMeta) -> str:

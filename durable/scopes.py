@@ -32,6 +32,7 @@ from resonate.ids import join_id
 
 import executor
 from durable.batches import Batches, current_batch
+from durable.builds import is_building
 from durable.errors import UnknownTaskError
 
 __all__ = ["Scope", "bind", "current_scope", "install_task_factory", "own_cells", "scope_of"]
@@ -108,6 +109,10 @@ class ScopeOwner(Protocol):
     """A running function or step."""
 
     scope: Scope
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Note a task that its code has started."""
+        ...
 
 
 _CELL_OWNER: ContextVar[ScopeOwner] = ContextVar("sostenuto_cell_owner")
@@ -201,6 +206,9 @@ def _scope_for(coroutine: AnyCoroutine) -> Scope | None:
     parent = scope_of(creator)
     if parent is None or _directory_holds(_RESONATE_DIR, coroutine):
         return None
+    if is_building():
+        # A connection's own tasks outlive the execution that happened to ask for it first.
+        return None
     return parent.child(coroutine)
 
 
@@ -222,6 +230,7 @@ class _ScopeTaskFactory:
         finally:
             _births.stack.pop()
         _scopes[task] = scope
+        scope.owner.adopt(task)
         return task
 
     def _make(

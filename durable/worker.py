@@ -153,6 +153,7 @@ class Worker:
         supervisor: Supervisor[Any] = Supervisor(
             lambda: run.body(args, kwargs), grace_s=self.grace_s
         )
+        run.execution.is_stopped = lambda: supervisor.reason is not None
         self._running[run.id] = supervisor
         self._idle.clear()
         watch = self._spawn(self._watch(run.id, supervisor))
@@ -439,11 +440,23 @@ class _Run:
         self.activation.closed = True
         self.execution.closed = True
         await self.context.settle_leftovers(cancel_steps=True)
+        if self.execution.is_stopped():
+            await self._stop_tasks()
         await self.execution.effects.drain(self.worker.grace_s)
         try:
             await self.execution.container.aclose()
         except Exception:
             logger.exception("closing the dependencies of %s failed", self.id)
+
+    async def _stop_tasks(self) -> None:
+        """End the tasks that stopped code has started and left running."""
+        tasks = {task for task in self.execution.tasks if not task.done()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, left = await asyncio.wait(tasks, timeout=self.worker.grace_s)
+            for task in left:
+                logger.warning("%s of stopped execution %s does not end", task, self.id)
 
 
 def _effects_of(context: Context) -> Any:
