@@ -102,9 +102,11 @@ def _has_path(args: Args, _: Instance | None) -> bool:
 
 
 def _nowait_flag(args: Args, *names: str) -> bool:
-    return any(
-        isinstance(value, Ref) and value.path.rpartition(".")[2] in names for value in args.every()
-    )
+    for value in args.every():
+        for flag in value.choices if isinstance(value, Union) else (value,):
+            if isinstance(flag, Ref) and flag.path.rpartition(".")[2] in names:
+                return True
+    return False
 
 
 def _socket(_: Args, socket: Instance | None) -> bool:

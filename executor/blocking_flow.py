@@ -31,6 +31,7 @@ from executor.blocking_values import (
     Ref,
     Scope,
     Sequence,
+    Union,
     Value,
     join,
 )
@@ -157,6 +158,8 @@ class Expressions(Functions):
         if isinstance(op, ast.Add) and isinstance(left, Sequence) and isinstance(right, Sequence):
             items = left.items + right.items
             return Sequence(items[:_MOST_ITEMS], complete=len(items) <= _MOST_ITEMS)
+        if isinstance(op, ast.BitOr) and isinstance(left, Ref | Union) and isinstance(right, Ref):
+            return join(left, right)  # flags: LOCK_EX | LOCK_NB
         if isinstance(op, ast.BitOr) and isinstance(left, Mapping) and isinstance(right, Mapping):
             return Mapping(left.entries | right.entries)
         if isinstance(op, ast.Mult) and isinstance(left, Sequence):

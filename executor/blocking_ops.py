@@ -229,7 +229,7 @@ class Operations:
             live = names.module_attribute(module, name)
             if live is not names.MISSING:
                 value = self.live.read(live)
-                return None if isinstance(value, Const) else value
+                return Ref(path) if isinstance(value, Const) else value
         return Ref(path)
 
     def rule_attribute(self, owner: Instance, name: str) -> Value | None:

@@ -156,6 +156,11 @@ class Names(Protocols):
 
     def annotated(self, annotation: ast.expr, scope: Scope) -> Value | None:
         """An instance of the class that an annotation names; None where it names another."""
+        if isinstance(annotation, ast.Constant) and type(annotation.value) is str:
+            try:
+                annotation = ast.parse(annotation.value, mode="eval").body
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                return None
         while isinstance(annotation, ast.BinOp):  # Path | None
             right = annotation.right
             is_none = isinstance(annotation.left, ast.Constant)
@@ -163,11 +168,6 @@ class Names(Protocols):
         if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
             if annotation.value.id == "Optional":
                 annotation = annotation.slice
-        if isinstance(annotation, ast.Constant) and type(annotation.value) is str:
-            try:
-                annotation = ast.parse(annotation.value, mode="eval").body
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                return None
         return self._annotated_class(annotation, scope)
 
     def _annotated_class(self, annotation: ast.expr, scope: Scope) -> Value | None:

@@ -168,12 +168,9 @@ class Statements(Expressions):
                 self.bind(alias.asname or alias.name, self.attribute(module, alias.name))
 
     def _import_star(self, module: Ref) -> None:
-        start = module.path + "."
-        for path in self.table.prefixes:
-            if path.startswith(start) and "." not in path[len(start) :]:
-                name = path[len(start) :]
-                if not name.startswith("_"):
-                    self.bind(name, self.attribute(module, name))
+        for name in self.table.members.get(module.path, ()):
+            if not name.startswith("_"):
+                self.bind(name, self.attribute(module, name))
         live = sys.modules.get(module.path)
         if type(live) is ModuleType:
             public = names.module_attribute(live, "__all__")

@@ -155,6 +155,8 @@ class BlockingTable:
         self.values: dict[str, Shape] = {}
         self.aliases: dict[str, str] = {}
         self.prefixes: set[str] = set()
+        self.members: dict[str, set[str]] = {}
+        """The names listed directly under a module or class."""
         self._canonical: dict[str, str] = {}
 
     # ---------------------------------------------------------------- building
@@ -248,7 +250,8 @@ class BlockingTable:
         self._canonical.clear()
         while path:
             self.prefixes.add(path)
-            path = path.rpartition(".")[0]
+            path, _, name = path.rpartition(".")
+            self.members.setdefault(path, set()).add(name)
 
     # ---------------------------------------------------------------- look-ups
 
