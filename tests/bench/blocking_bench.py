@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "unit")]
 
-from blocking_cases import namespace_after, read_cases
+from blocking_cases import namespace_after, read_cases  # noqa: E402 - found by the line above
 
-from executor.modes import ExecutionMode
-from executor.routing import analyze, route
+from executor.modes import ExecutionMode  # noqa: E402 - the same
+from executor.routing import analyze, route  # noqa: E402 - the same
 
 ROUNDS = 20
 
