@@ -62,16 +62,25 @@ def _decoded(data: bytes, what: str) -> str:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         text = data.decode(encoding)
     except (UnicodeDecodeError, SyntaxError, LookupError) as error:
+        bad = error if isinstance(error, UnicodeDecodeError) else _first_bad_byte(data)
         where = ""
-        if isinstance(error, UnicodeDecodeError):
-            line = data.count(b"\n", 0, error.start) + 1
-            where = f" (byte 0x{data[error.start]:02x} in line {line})"
+        if bad is not None:
+            line = data.count(b"\n", 0, bad.start) + 1
+            where = f" (byte 0x{data[bad.start]:02x} in line {line})"
         raise Exit(
             ExitCode.USAGE,
             f"{what} is not UTF-8 text{where}: save it as UTF-8 or declare its encoding in the "
             "first line, # -*- coding: ... -*-",
         ) from None
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _first_bad_byte(data: bytes) -> UnicodeDecodeError | None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error
+    return None
 
 
 def check_syntax(source: SourceText) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from durable.errors import ConfigurationError, DurableError, EngineUnavailableEr
 from durable.runtime import Durable
 
 __all__ = ["existing_file", "needed_file", "opened", "store_url"]
+
+#: Seconds that an engine across a network has for its first answer.
+ANSWER_S = 10.0
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +43,9 @@ async def opened(
     except ConfigurationError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
     try:
-        async with app:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(app)
+            await _start(app, store_url(db))
             yield app
     except (ConnectorError, EngineUnavailableError) as error:
         raise Exit(ExitCode.UNREACHABLE, _text(error)) from error
@@ -49,6 +55,23 @@ async def opened(
         raise Exit(ExitCode.UNREACHABLE, f"the store cannot be opened: {error}") from error
     except DurableError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
+
+
+async def _start(app: Durable, url: EngineUrl) -> None:
+    """Start the app; an engine across a network must answer soon."""
+    if url.path is not None:
+        await app.start()
+        return
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            await app.start()
+            await app.engine.promises.search(None, None, 1, None)
+    except TimeoutError:
+        raise Exit(
+            ExitCode.UNREACHABLE,
+            f"no engine answered at {url.url!r} within {ANSWER_S:g} s: check the address, and "
+            "that it runs",
+        ) from None
 
 
 def store_url(db: str | None) -> EngineUrl:

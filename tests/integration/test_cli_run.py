@@ -1,0 +1,284 @@
+"""``sostenuto run``: input, results, resumption, exit codes, and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from integration.command import LIMIT_S, Shell, argv
+
+pytestmark = pytest.mark.integration
+
+STEPS = """
+def step(n):
+    with open("log", "a") as log:
+        log.write(f"{n}\\n")
+    return n * n
+
+squares = [await ctx.run(step, n) for n in range(3)]
+sum(squares)
+"""
+
+WAITS = """
+def step(n):
+    return n
+
+first = await ctx.run(step, 1)
+first + await ctx.promise()
+"""
+
+
+def log_of(shell: Shell) -> list[str]:
+    path = shell.directory / "log"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_a_file_runs_and_its_last_expression_is_printed(shell: Shell) -> None:
+    shell.write("job.py", STEPS)
+    done = shell.run("run", "job.py", "--db", "runs.db")
+    assert done.stdout == "5\n"
+    assert "3 steps done" in done.stderr
+
+
+def test_a_finished_file_prints_its_recorded_result_and_runs_nothing(shell: Shell) -> None:
+    shell.write("job.py", STEPS)
+    shell.run("run", "job.py", "--db", "runs.db")
+    again = shell.run("run", "job.py", "--db", "runs.db")
+    assert again.stdout == "5\n"
+    assert "nothing ran" in again.stderr
+    assert log_of(shell) == ["0", "1", "2"]
+
+
+def test_changed_source_is_refused_and_force_keeps_the_old_record(shell: Shell) -> None:
+    shell.write("job.py", STEPS)
+    shell.run("run", "job.py", "--id", "job", "--db", "runs.db")
+    shell.write("job.py", STEPS + "\n'changed'")
+    refused = shell.run("run", "job.py", "--id", "job", "--db", "runs.db", code=2)
+    assert "has changed" in refused.stderr
+    assert "--force" in refused.stderr
+    assert shell.run("run", "job.py", "--id", "job", "--db", "runs.db", "--force").stdout == (
+        "changed\n"
+    )
+    listed = {each["id"]: each["result"] for each in shell.json("ls", "--db", "runs.db")}
+    assert listed == {"job": 5, "job@2": "changed"}
+
+
+def test_source_may_come_from_the_command_line_or_standard_input(shell: Shell) -> None:
+    assert shell.run("run", "-c", "6 * 7").stdout == "42\n"
+    assert shell.run("run", "-", stdin="await ctx.sleep(0)\n'read'").stdout == "read\n"
+
+
+def test_the_default_database_lies_in_the_users_own_data_directory(shell: Shell) -> None:
+    shell.run("run", "-c", "1")
+    (found,) = [p for p in shell.directory.rglob("runs.db")]
+    assert "sostenuto" in str(found.parent)
+    assert found.stat().st_mode & 0o777 == 0o600
+
+
+def test_cells_are_named_as_they_begin(shell: Shell) -> None:
+    shell.write("cells.py", "# %% load\nx = 20\n\n# %%\nx + 1\n")
+    done = shell.run("run", "cells.py", "--db", "runs.db")
+    assert done.stdout == "21\n"
+    assert "cell 1 of 2, line 1: load" in done.stderr
+    assert "cell 2 of 2, line 4" in done.stderr
+
+
+def test_an_error_is_shown_as_python_shows_it_with_lines_of_the_file(shell: Shell) -> None:
+    shell.write(
+        "bad.py", "# %% a\ndef step():\n    raise KeyError('k')\n# %% b\nawait ctx.run(step)\n"
+    )
+    done = shell.run("run", "bad.py", "--id", "bad", "--db", "runs.db", "-q", code=1)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "line 5, in <module>" in lines[1]
+    assert lines[2] == "    await ctx.run(step)"
+    assert "line 3, in step" in lines[3]
+    assert lines[5] == "KeyError: 'k'"
+    assert "Execution ID: bad" in lines
+    again = shell.run("run", "bad.py", "--id", "bad", "--db", "runs.db", "-q", code=1)
+    assert again.stderr == done.stderr
+
+
+def test_causes_are_shown_before_what_they_caused(shell: Shell) -> None:
+    source = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('no') from error\n"
+    done = shell.run("run", "-c", source, "--db", "runs.db", "-q", code=1)
+    order = [
+        done.stderr.index(text)
+        for text in ("ZeroDivisionError: division", "direct cause", "OSError: no")
+    ]
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code", "text"),
+    [
+        ("missing.py", None, 2, "there is no file 'missing.py'"),
+        (".", None, 2, "is a directory"),
+        ("latin.py", b"x = '\xe9'\n", 2, "is not UTF-8 text (byte 0xe9 in line 1)"),
+        ("syntax.py", b"x = (1,\ny = 2\n", 1, "SyntaxError"),
+        ("null.py", b"x = '\x00'\n", 1, "null"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(
+    shell: Shell, name: str, data: bytes | None, code: int, text: str
+) -> None:
+    if data is not None:
+        (shell.directory / name).write_bytes(data)
+    done = shell.run("run", name, "--db", "runs.db", code=code)
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (shell.directory / "runs.db").exists()
+
+
+def test_a_syntax_error_is_shown_with_file_line_and_caret(shell: Shell) -> None:
+    path = shell.write("syntax.py", "x = 1\nif x\n    y\n")
+    done = shell.run("run", "syntax.py", code=1)
+    assert f'File "{path}", line 2' in done.stderr
+    assert re.search(r"\n +\^", done.stderr)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("run",),
+        ("run", "job.py", "-c", "1"),
+        ("run", "-c", "1", "--timeout", "soon"),
+        ("run", "-c", "1", "--db", "ftp://host"),
+        ("run", "-c", "1", "--id", "a:b"),
+        ("run", "-c", "1", "--no-such-option"),
+        ("no-such-command",),
+    ],
+)
+def test_wrong_usage_ends_with_code_2(shell: Shell, args: tuple[str, ...]) -> None:
+    done = shell.run(*args, code=2)
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+
+
+def test_databases_that_cannot_be_used_are_named_and_left_untouched(shell: Shell) -> None:
+    corrupt = shell.directory / "corrupt.db"
+    corrupt.write_bytes(b"this is no database at all" * 100)
+    before = corrupt.read_bytes()
+    done = shell.run("run", "-c", "1", "--db", "corrupt.db", code=3)
+    assert "corrupt.db" in done.stderr
+    assert corrupt.read_bytes() == before
+    done = shell.run("run", "-c", "1", "--db", "no/such/directory/runs.db", code=3)
+    assert "no/such/directory" in done.stderr
+
+
+def test_an_engine_that_does_not_answer_ends_with_code_3(shell: Shell) -> None:
+    done = shell.run("run", "-c", "1", "--db", "http://127.0.0.1:9", code=3)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_timeout_ends_with_code_124_and_says_where_the_code_stood(shell: Shell) -> None:
+    source = "import asyncio\nawait asyncio.sleep(60)\n"
+    done = shell.run("run", "-c", source, "--timeout", "0.3", "--db", "runs.db", "-q", code=124)
+    assert "timed out" in done.stderr
+    assert "asyncio.sleep(60)" in done.stderr
+
+
+def test_what_waits_for_others_is_given_back_with_code_4_and_goes_on(shell: Shell) -> None:
+    shell.write("job.py", WAITS)
+    run = ("run", "job.py", "--id", "job", "--db", "runs.db", "--wait", "0")
+    done = shell.run(*run, code=4)
+    settle = re.search(r"sostenuto resolve (\S+) --value JSON --db runs\.db", done.stderr)
+    assert settle is not None
+    assert "sostenuto run job.py --id job --db runs.db" in done.stderr
+    shell.run("resolve", settle[1], "--value", "41", "--db", "runs.db")
+    assert shell.run(*run).stdout == "42\n"
+
+
+def test_json_output_is_one_document_and_nothing_else(shell: Shell) -> None:
+    document = shell.json("run", "-c", "await ctx.sleep(0)\n[1, 'two']", "--db", "runs.db")
+    assert document["state"] == "resolved"
+    assert document["result"] == [1, "two"]
+
+
+SLOW = """
+import asyncio
+async def step(n):
+    await asyncio.sleep(0.2)
+    return n
+for n in range(100):
+    await ctx.run(step, n)
+"""
+
+
+def wait_for_text(path: str, pattern: str) -> None:
+    give_up = time.monotonic() + LIMIT_S
+    while not re.search(pattern, open(path).read()):
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_ctrl_c_hands_the_execution_back_and_prints_how_to_resume(shell: Shell) -> None:
+    shell.write("slow.py", SLOW)
+    errors = shell.directory / "errors"
+    with errors.open("w") as stream:
+        process = shell.start("run", "slow.py", "--id", "slow", "--db", "runs.db", stderr=stream)
+        wait_for_text(str(errors), r"[2-9] steps done")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=LIMIT_S) == 130
+    text = errors.read_text()
+    assert "Resume with: sostenuto run slow.py --id slow --db runs.db" in text
+    assert "Traceback" not in text
+    steps = shell.json("show", "slow", "--db", "runs.db")["steps"]
+    assert len([step for step in steps if step["state"] == "resolved"]) >= 2
+    assert shell.json("show", "slow", "--db", "runs.db")["state"] == "pending"
+
+
+def test_ctrl_c_on_a_terminal_leaves_it_tidy(shell: Shell) -> None:
+    shell.write("slow.py", SLOW)
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        argv("run", "slow.py", "--id", "slow", "--db", "runs.db"),
+        cwd=shell.directory,
+        env=shell.env,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+    )
+    os.close(slave)
+    seen = b""
+    sent = False
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+        if not sent and b"2 steps done" in seen:
+            sent = True
+            os.write(master, b"\x03")
+    assert process.wait(timeout=LIMIT_S) == 130
+    os.close(master)
+    text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", seen).decode()
+    assert "Resume with: sostenuto run slow.py --id slow --db runs.db" in text
+    assert "Traceback" not in text
+    assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l"), "the cursor was left hidden"
+
+
+def test_a_killed_run_goes_on_where_it_was(shell: Shell) -> None:
+    shell.write("job.py", STEPS.replace("return n", "__import__('time').sleep(0.3); return n"))
+    process = shell.start("run", "job.py", "--db", "runs.db")
+    give_up = time.monotonic() + LIMIT_S
+    while len(log_of(shell)) < 2:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    done = shell.run("run", "job.py", "--db", "runs.db")
+    assert done.stdout == "5\n"
+    assert "resuming" in done.stderr
+    assert log_of(shell).count("0") == 1
