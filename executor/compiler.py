@@ -20,6 +20,7 @@ from executor.source import (
     register_lines,
     with_text,
 )
+from executor.tails import split_last
 from executor.transforms import Rewrite, is_missing_async, rewrite
 
 __all__ = ["CellCompiler", "CompiledCell", "compile_cell", "rewritten_tree"]
@@ -50,7 +51,9 @@ class CompiledCell:
         helpers: Names to be removed from the namespace after the cell.
         may_call: Whether there can be a call in it.
         parse_flags: The ``__future__`` features that it was parsed with.
-        tree: The syntax tree; dropped once the cell has been routed.
+        tree: The syntax tree, if one was needed; dropped once the cell has been routed.
+        is_examined: Whether it was looked at for :mod:`executor.innocence`.
+        plain_names: The names it may look up, where a glance is enough to know them.
         route: Where it ran last, or None.
         route_names: The names that this may depend on, once it has run twice.
         route_meaning: What those names meant.
@@ -67,6 +70,8 @@ class CompiledCell:
     rewrites: tuple[Rewrite, ...] = ()
     helpers: tuple[str, ...] = ()
     tree: ast.Module | None = None
+    is_examined = False
+    plain_names: tuple[str, ...] | None = None
     route: Route | None = None
     route_names: tuple[str, ...] | None = None
     route_meaning: tuple[int, ...] = ()
@@ -101,6 +106,29 @@ def compile_cell(source: str, filename: str, number: int, flags: int) -> Compile
     """
     cell = CompiledCell(source, filename, number)
     cell.parse_flags = flags
+    if _compile_text(cell, flags):
+        return cell
+    if split_last(source) is None:
+        return _compile_tree(cell, flags)
+    # The text was compiled in vain: whatever it warned of is not to be shown again.
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always", SyntaxWarning)
+        _compile_text(cell, flags)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", SyntaxWarning)
+        _compile_tree(cell, flags)
+    seen = {(str(warning.message), warning.lineno) for warning in shown}
+    for warning in found:
+        key = (str(warning.message), warning.lineno)
+        if key not in seen:
+            seen.add(key)
+            warnings.warn_explicit(warning.message, warning.category, filename, warning.lineno)
+    return cell
+
+
+def _compile_tree(cell: CompiledCell, flags: int) -> CompiledCell:
+    """Compile a cell by its tree, which is what every cell can be compiled by."""
+    source, filename = cell.source, cell.filename
     tree = parse(source, filename, flags)
     try:
         _compile_parts(cell, tree, flags)
@@ -112,6 +140,33 @@ def compile_cell(source: str, filename: str, number: int, flags: int) -> Compile
     cell.is_coroutine = cell.body_awaits or cell.last_awaits
     cell.tree = tree
     return cell
+
+
+def _compile_text(cell: CompiledCell, flags: int) -> bool:
+    """Compile a cell without a tree; False where that takes one, or where it fails."""
+    parts = split_last(cell.source)
+    if parts is None:
+        return False
+    filename, compile_flags = cell.filename, flags | TLA_FLAG
+    try:
+        if parts.last:
+            # Not an expression after all: then the whole of it is statements.
+            with suppress(SyntaxError):
+                cell.last = compile(parts.last, filename, "eval", compile_flags, True)
+        if cell.last is None:
+            cell.body = compile(cell.source, filename, "exec", compile_flags, True)
+        elif parts.body:
+            cell.body = compile(parts.body, filename, "exec", compile_flags, True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        cell.body = cell.last = None
+        return False
+    if cell.last is not None:
+        cell.last_awaits = bool(cell.last.co_flags & CO_COROUTINE)
+    if cell.body is not None:
+        cell.body_awaits = bool(cell.body.co_flags & CO_COROUTINE)
+    cell.future_flags = flags
+    cell.is_coroutine = cell.body_awaits or cell.last_awaits
+    return True
 
 
 def rewritten_tree(cell: CompiledCell) -> ast.Module:
@@ -245,9 +300,10 @@ class CellCompiler:
     def _another(self, filename: str) -> str:
         """A file name of its own, where another session has the same name and number."""
         suffix = 2
-        while is_registered(f"{filename[:-1]} #{suffix}>"):
+        start, _, end = filename.rpartition(" cell ")
+        while is_registered(f"{start} #{suffix} cell {end}"):
             suffix += 1
-        return f"{filename[:-1]} #{suffix}>"
+        return f"{start} #{suffix} cell {end}"
 
     def _store(self, key: tuple[str, int], cell: CompiledCell) -> None:
         self._cells[key] = cell

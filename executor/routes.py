@@ -7,6 +7,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from executor.compiler import CompiledCell, rewritten_tree
+from executor.innocence import is_innocent
 from executor.modes import ExecutionMode
 from executor.routing import Route, route
 from executor.source import nested_code
@@ -14,6 +15,8 @@ from executor.source import nested_code
 __all__ = ["CellRouter"]
 
 _ON_LOOP = Route(ExecutionMode.TOP_LEVEL_AWAIT, "the cell awaits at top level")
+
+_INNOCENT = Route(ExecutionMode.SIMPLE_SYNC, "no call in the cell can wait")
 
 # Functions of earlier cells call further ones; a longer trail than this is followed no further.
 _MAX_NAMES = 500
@@ -36,8 +39,13 @@ class CellRouter:
         if cell.is_coroutine:
             cell.tree = None
             return _ON_LOOP
+        if is_innocent(cell, self._namespace):
+            cell.tree = None
+            return _INNOCENT
         tree = cell.tree
         cell.tree = None
+        if tree is None and cell.route is None:
+            tree = rewritten_tree(cell)
         if tree is None:
             # Not the first run: only now is it worth knowing what the route depends on.
             if cell.route_names is None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import redirect_stdout
 from inspect import CO_COROUTINE
+from pathlib import Path
 from typing import Any
 
 from executor import AsyncExecutor, NamespaceManager
@@ -126,8 +127,7 @@ async def measure_namespace_size() -> dict[str, float]:
 
 
 def resident_bytes() -> int:
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 async def measure_memory() -> dict[str, int]:

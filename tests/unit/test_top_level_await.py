@@ -107,7 +107,8 @@ async def test_the_original_error_of_a_refused_cell_has_its_position(executor) -
         await executor.execute("class A:\n    def __init__(self):\n        await x")
     assert (caught.value.lineno, caught.value.offset) == (3, 9)
     assert caught.value.text.strip() == "await x"
-    assert caught.value.filename == "<sostenuto tla cell 1>"
+    assert caught.value.filename.startswith("<sostenuto tla ")
+    assert caught.value.filename.endswith(" cell 1>")
 
 
 @pytest.mark.parametrize(
