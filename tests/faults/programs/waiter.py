@@ -1,5 +1,7 @@
 """Listens on every promise it is told of and says when each one's settlement arrived.
 
+Told ``cpu?`` instead, it says how much processor time it has used.
+
 Usage: waiter.py DATABASE
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from peer import Peer, say, typed
 
@@ -23,6 +26,9 @@ async def main(database: str) -> None:
         hearing = asyncio.create_task(hear(peer))
         say(ready=True)
         while id_ := await typed():
+            if id_ == "cpu?":
+                say(cpu_s=time.process_time())
+                continue
             address = peer.connection.unicast()
             await peer.ask("promise.register_listener", awaited=id_, address=address)
             say(listening=id_)
