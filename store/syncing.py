@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from store import errors
 
@@ -30,8 +31,8 @@ class Syncer:
         self._path = path
         self._fd: int | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="sostenuto-sync")
-        self._next: asyncio.Future[None] | None = None
-        self._running = False
+        self._guard = threading.Lock()
+        self._queued: Future[None] | None = None
         self.syncs = 0
 
     async def sync(self) -> None:
@@ -40,9 +41,15 @@ class Syncer:
         Raises:
             StoreError: The disk refused; the answer must not be given.
         """
-        await asyncio.wrap_future(self._executor.submit(self._sync))
+        with self._guard:
+            if self._queued is None:
+                self._queued = self._executor.submit(self._sync)
+            queued = self._queued
+        await asyncio.shield(asyncio.wrap_future(queued))
 
     def _sync(self) -> None:
+        with self._guard:
+            self._queued = None  # a commit made from here on needs a sync of its own
         try:
             if self._fd is None:
                 self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)

@@ -396,6 +396,16 @@ async def test_full_synchronous_syncs_once_for_a_step(tmp_path):
     await connection.stop()
 
 
+async def test_requests_at_once_share_a_sync(tmp_path):
+    connection = SqliteConnection(tmp_path / "a.db", synchronous="full")
+    await claim(connection, "w")
+    before = connection._syncer.syncs
+    created = [ask(connection, "promise.create", **promise(f"p{number}")) for number in range(200)]
+    assert {status for status, _ in await asyncio.gather(*created)} == {200}
+    assert connection._syncer.syncs - before < 60
+    await connection.stop()
+
+
 def test_a_clock_counts_as_running_only_when_it_keeps_pace_with_real_time():
     real = [0]
     shown = [1_000_000]
