@@ -116,6 +116,7 @@ class StoreSubject:
         self._messages.append(Received(member, raw["kind"], raw["data"]))
 
     async def close(self) -> None:
+        """Stop every connection; their numbers stay taken."""
         for connection in self.connections:
             await connection.stop()
 
