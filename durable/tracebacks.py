@@ -10,7 +10,7 @@ from types import TracebackType
 
 __all__ = ["traceback_text"]
 
-_OWN_PACKAGES = ("durable", "executor", "promises", "store", "resonate", "resonate_base")
+_OWN_PACKAGES = ("durable", "executor", "promises", "store", "resonate", "resonate_base", "anyio")
 # Enough to see where a recursion began and where it ended.
 _FIRST_FRAMES = 10
 _LAST_FRAMES = 40

@@ -103,7 +103,9 @@ async def _run(
             progress.update()
 
         app.add_listener(listen)
-        with progress:
+        # With --json, standard output is the document's alone: what the code prints steps aside.
+        aside = contextlib.redirect_stdout(sys.stderr) if request.json else contextlib.nullcontext()
+        with progress, aside:
             progress.say(f"{'resuming' if known is not None else 'running'} {execution_id}")
             handle = app.run_source(
                 execution_id,
