@@ -8,6 +8,7 @@ left to :mod:`executor.routing`; innocence is never the wrong answer, only somet
 from __future__ import annotations
 
 import builtins
+import opcode
 import re
 from collections.abc import Iterable
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
@@ -39,7 +40,7 @@ _MODULES = frozenset(
     {
         "abc", "bisect", "cmath", "collections", "copy", "dataclasses", "datetime", "decimal",
         "enum", "fractions", "functools", "heapq", "itertools", "json", "math", "numbers",
-        "operator", "random", "re", "statistics", "string", "textwrap", "typing",
+        "operator", "random", "re", "statistics", "string", "textwrap",
     }
 )  # fmt: skip
 
@@ -62,6 +63,8 @@ _IMPORT = re.compile(r"\b(?:import|from)\b")
 _SIMPLE_IMPORT = re.compile(
     r"^[ \t]*(?:import (\w+)(?: as \w+)?|from (\w+) import [\w, ]+)[ \t]*(?:#.*)?$", re.MULTILINE
 )
+
+_IMPORT_NAME = opcode.opmap["IMPORT_NAME"]
 
 # A longer trail of functions is left to the thorough way.
 _MAX_FUNCTIONS = 50
@@ -131,7 +134,7 @@ def _all_innocent(names: tuple[str, ...], namespace: dict[str, Any]) -> bool:
                 if code not in functions:
                     functions[code] = None
                     inner = _names([code])
-                    if inner is None or len(functions) > _MAX_FUNCTIONS:
+                    if inner is None or _imports(code) or len(functions) > _MAX_FUNCTIONS:
                         return False
                     pending.append(inner)
             elif name not in _SPECIAL_NAMES:
@@ -144,6 +147,11 @@ def _holds_plain(container: Any) -> bool:
         return False
     elements = container.values() if type(container) is dict else container
     return all(type(element) in _PLAIN for element in elements)
+
+
+def _imports(function: CodeType) -> bool:
+    """Whether a function may import; operands that look like it count too."""
+    return any(_IMPORT_NAME in code.co_code for code in nested_code(function))
 
 
 def _is_simple(function: FunctionType, namespace: dict[str, Any]) -> bool:
