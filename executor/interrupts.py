@@ -22,7 +22,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
-from executor.instrumentation import add_events, nested_codes, register, remove_events
+from executor.instrumentation import add_events, nested_codes, register, remove_events, tool_id
 from executor.safepoints import SafePoints, safe_points
 
 __all__ = [
@@ -46,7 +46,9 @@ _MAX_DEPTH: Final = 1000  # of awaited coroutines; CPython's own default recursi
 _PACKAGE: Final = __name__.partition(".")[0]
 # Frames of these packages end a cell's stack: an exception raised in or above them would strike
 # code that keeps its own state, such as a transport that is writing, or another task of the loop.
-_protected: set[str] = {_PACKAGE, "asyncio"}
+# Weak references' callbacks run wherever an object happens to die: also on a cell's stack.
+_FINALIZING: Final = frozenset({"_weakrefset", "weakref"})
+_protected: set[str] = {_PACKAGE, "asyncio", *_FINALIZING}
 
 
 def protect_package(name: str) -> None:
@@ -181,6 +183,7 @@ class Guard:
         "freed",
         "known",
         "last_seen",
+        "last_stack",
         "lock",
         "loop",
         "namespace",
@@ -233,6 +236,7 @@ class Guard:
         self.beat_s: float | None = None
         self.candidate: FrameType | None = None
         self.known: tuple[FrameType, FrameType | None, FrameType] | None = None
+        self.last_stack: list[FrameType] = []
         self.last_seen: tuple[FrameType, int, int] | None = None
         self.targets: dict[int, CodeType] = {}
         self.lock: threading.Lock | None = None
@@ -334,6 +338,8 @@ def _is_protected(frame: FrameType, guard: Guard) -> bool:
     if not isinstance(name, str):
         return False
     package = name.partition(".")[0]
+    if frame.f_code.co_name == "__del__" or package in _FINALIZING:
+        return True
     # On a thread of its own, a loop that the cell runs is the cell's doing as well.
     return package == _PACKAGE if guard.dedicated else package in _protected
 
@@ -428,11 +434,12 @@ def _on_instruction(code: CodeType, offset: int) -> None:
 def strike(guard: Guard) -> None:
     """Leave an exception pending in a dedicated thread, to be raised when it next runs Python.
 
+    Only where there is no monitoring id: it may be raised in a finalizer, and is lost there.
     The lock closes the gap between the cell's end and the thread's next work: see
     :func:`withdraw`.
     """
     lock = guard.lock
-    if lock is None or not guard.dedicated:
+    if lock is None or tool_id() is not None:
         return
     with lock:
         if not guard.released:

@@ -127,6 +127,7 @@ class Watchdog:
         if guard.bases:
             guard.bases = []
         guard.candidate = guard.last_seen = guard.known = None
+        guard.last_stack = []
 
     def _rouse(self) -> None:
         if self._thread is None:
@@ -269,9 +270,14 @@ class Watchdog:
         return False
 
     def _aim(self, guard: Guard, stack: list[FrameType]) -> None:
-        own_only = guard.reach == OWN_FRAMES
         aim(guard, guard.codes)
-        aim(guard, [each.f_code for each in stack if not own_only or guard.owns(each)])
+        aim(guard, [each.f_code for each in stack if guard.owns(each)])
+        if guard.reach == ALL_FRAMES:
+            # Library code that the cell has been in for a whole tick; a finalizer, which runs on
+            # whatever stack an object dies, does not last that long.
+            before = {id(each) for each in guard.last_stack}
+            aim(guard, [each.f_code for each in stack if id(each) in before])
+        guard.last_stack = stack
         top = stack[0]
         seen = (top, top.f_lasti, guard.delivered)
         if guard.last_seen == seen:
@@ -300,6 +306,7 @@ class Watchdog:
             unaim(guard)
             guard.bases = []
             guard.candidate = guard.last_seen = guard.known = None
+            guard.last_stack = []
         elif now_s - self._ghosts[guard] >= _REMIND_S:
             self._ghosts[guard] = now_s
             frame = _frame_of(guard.thread_id)
