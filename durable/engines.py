@@ -17,6 +17,7 @@ from resonate_base import ConnectorError, Network, Source
 from durable.config import EngineUrl, load_connector
 from durable.errors import EngineUnavailableError
 from store import SqliteConnection
+from store.readonly import ReadOnlyConnection
 
 __all__ = ["OpenEngine", "StartedOnce", "SteadyNetwork", "open_engine"]
 
@@ -143,8 +144,12 @@ async def open_engine(
     clock: Callable[[], int],
     synchronous: Literal["normal", "full"] = "normal",
     token: str | None = None,
+    reads_only: bool = False,
 ) -> OpenEngine:
     """Open the connections to the engine that ``url`` names.
+
+    With ``reads_only``, nothing of a SQLite file is changed; other engines are read like
+    by any member of a group that is handed no work.
 
     Raises:
         ConnectorError: The store or engine cannot be opened; the message says why.
@@ -155,6 +160,9 @@ async def open_engine(
         return OpenEngine(SteadyNetwork(connection, sleeper), [StartedOnce(connection)], **more)
 
     match url.kind:
+        case "sqlite" if reads_only:
+            assert url.path is not None
+            return steady(ReadOnlyConnection(url.path, clock=clock))
         case "sqlite":
             assert url.path is not None
             connection = SqliteConnection(

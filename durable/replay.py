@@ -19,7 +19,7 @@ from resonate.types import PromiseCreateReq, PromiseRecord
 from durable.activation import perform_step
 from durable.dependencies import Dependencies
 from durable.engine import Carrier
-from durable.errors import NotRegisteredError, ReplayDivergenceError
+from durable.errors import DurableError, NotRegisteredError, ReplayDivergenceError
 from durable.failures import encode_failure
 from durable.histories import History, natural_key
 from durable.registry import Registry
@@ -274,7 +274,7 @@ async def replay_history(
     if outcome is not None and effects.divergence is None:
         effects.find_missing()
         if effects.divergence is None and effects.is_whole:
-            _compare_outcome(history, outcome, effects)
+            _compare_outcome(history, outcome, effects, values)
     return ReplayReport(
         execution_id=history.id,
         name=name,
@@ -345,10 +345,12 @@ def _outcome(task: asyncio.Task[Any], values: ValueCodec) -> tuple[str, Any] | N
         return None
 
 
-def _compare_outcome(history: History, outcome: tuple[str, Any], effects: _RecordedEffects) -> None:
+def _compare_outcome(
+    history: History, outcome: tuple[str, Any], effects: _RecordedEffects, values: ValueCodec
+) -> None:
     state, payload = outcome
     recorded = history.execution
-    if state == recorded.state and _same_payload(state, recorded.value.data, payload):
+    if state == recorded.state and _same_payload(state, recorded.value.data, payload, values):
         return
     effects.divergence = Divergence(
         kind="result",
@@ -358,12 +360,21 @@ def _compare_outcome(history: History, outcome: tuple[str, Any], effects: _Recor
     )
 
 
-def _same_payload(state: str, recorded: Any, now: Any) -> bool:
+def _same_payload(state: str, recorded: Any, now: Any, values: ValueCodec) -> bool:
     if state == "resolved":
-        return bool(recorded == now)
+        return bool(recorded == now) or _same_value(recorded, now, values)
     if isinstance(recorded, dict) and isinstance(now, dict):
         return all(recorded.get(key) == now.get(key) for key in ("type", "message"))
     return bool(recorded == now)
+
+
+def _same_value(recorded: Any, now: Any, values: ValueCodec) -> bool:
+    """Compare what two encodings stand for: those of code and of pickles may differ."""
+    try:
+        old, new = (values.digest((values.decode(each),), {}) for each in (recorded, now))
+    except DurableError:
+        return False
+    return old == new
 
 
 def _shown_outcome(state: str, payload: Any) -> str:

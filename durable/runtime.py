@@ -141,6 +141,7 @@ class Durable:
         self._uninstall: Callable[[], None] = lambda: None
         self._launches: set[asyncio.Task[None]] = set()
         self._closing = False
+        self._reads_only = False
         self.registry.add(
             Entry(
                 function=run_source,
@@ -273,6 +274,7 @@ class Durable:
             clock=self._clock,
             synchronous=self._synchronous,
             token=self._token,
+            reads_only=self._reads_only,
         )
         engine = Resonate(
             network=opened.network if self._intercept is None else self._intercept(opened.network),
@@ -345,14 +347,23 @@ class Durable:
         await self._shut(engine, opened)
 
     def reader(self, group: str) -> Durable:
-        """Return an app on the same engine that only reads: it joins another group."""
-        return Durable(
-            self._url.url,
+        """Return an app on the same engine that only reads.
+
+        Of a SQLite file nothing is changed, and the file must exist.
+
+        Args:
+            group: The group it joins on other engines, one that is handed no work.
+        """
+        reader = Durable(
+            self._url.path if self._url.path is not None else self._url.url,
             group=group,
             encryptor=self._encryptor,
             synchronous=self._synchronous,
             token=self._token,
+            clock=self._clock,
         )
+        reader._reads_only = True
+        return reader
 
     @property
     def engine(self) -> Resonate:

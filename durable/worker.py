@@ -98,6 +98,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._idle.set()
         self._failures: dict[str, set[asyncio.Future[None]]] = {}
+        self._diverged: dict[str, BaseException] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self.listeners: list[Listener] = []
         self.name_of: Callable[[str | Callable[..., Any], int], tuple[str, int]]
@@ -153,6 +154,7 @@ class Worker:
         supervisor: Supervisor[Any] = Supervisor(
             lambda: run.body(args, kwargs), grace_s=self.grace_s
         )
+        self._diverged.pop(run.id, None)
         run.execution.is_stopped = lambda: supervisor.reason is not None
         self._running[run.id] = supervisor
         self._idle.clear()
@@ -216,6 +218,11 @@ class Worker:
 
     # -- failures that settle nothing ------------------------------------------
 
+    def refuse(self, execution_id: str, error: BaseException) -> None:
+        """Raise ``error`` at whoever awaits the execution here, now or later."""
+        self._diverged[execution_id] = error
+        self.fail_locally(execution_id, error)
+
     def fail_locally(self, execution_id: str, error: BaseException) -> None:
         """Raise ``error`` at whoever awaits the execution here; the store keeps it pending."""
         for waiter in self._failures.pop(execution_id, set()):
@@ -271,6 +278,8 @@ class Worker:
         """
         subscription = await watch_settlement(self.engine, promise_id)
         if not subscription.settled():
+            if promise_id in self._diverged:
+                raise self._diverged[promise_id]
             failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._failures.setdefault(promise_id, set()).add(failure)
             waiting = asyncio.ensure_future(subscription.wait())
@@ -359,7 +368,7 @@ class _Run:
         if supervisor.reason is not None:
             raise Abandoned(supervisor.reason.value)
         if execution.diverged is not None:
-            self.worker.fail_locally(self.id, execution.diverged)
+            self.worker.refuse(self.id, execution.diverged)
             raise Abandoned("diverged") from execution.diverged
         assert task is not None
         error = _exception_of(task)
