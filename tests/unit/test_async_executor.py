@@ -27,6 +27,7 @@ from executor import (
     ResultMessage,
 )
 from executor.output import RoutedStream
+from executor.turns import Turns
 
 pytestmark = pytest.mark.unit
 
@@ -281,7 +282,8 @@ async def test_a_stream_proxy_behaves_like_its_target(executor, recorder) -> Non
 async def test_tasks_live_on_are_listed_and_end_with_the_executor(recorder) -> None:
     executor = AsyncExecutor(transport=recorder)
     task = await executor.execute(
-        "log = []\nasync def bg():\n    try: await asyncio.sleep(60)\n    finally: log.append('end')\n"
+        "log = []\n"
+        "async def bg():\n    try: await asyncio.sleep(60)\n    finally: log.append('end')\n"
         "asyncio.create_task(bg())"
     )
     await asyncio.sleep(0)
@@ -389,7 +391,8 @@ async def test_the_loops_own_task_factory_is_kept_and_put_back() -> None:
 
 async def test_tasks_keep_their_names(executor) -> None:
     names = await executor.execute(
-        "a = asyncio.create_task(asyncio.sleep(0)); b = asyncio.create_task(asyncio.sleep(0), name='n')\n"
+        "a = asyncio.create_task(asyncio.sleep(0))\n"
+        "b = asyncio.create_task(asyncio.sleep(0), name='n')\n"
         "await a; await b\na.get_name(), b.get_name()"
     )
     assert names[0].startswith("Task-")
@@ -519,7 +522,8 @@ async def test_nothing_of_a_cell_is_kept_alive_but_its_names_and_results(
     reference = await executor.execute("def f():\n    t = Thing()\n    return weakref.ref(t)\nf()")
     with pytest.raises(ValueError, match="x"):
         await executor.execute(
-            "def g():\n    global r\n    t = Thing()\n    r = weakref.ref(t)\n    raise ValueError('x')\ng()"
+            "def g():\n    global r\n    t = Thing()\n    r = weakref.ref(t)\n"
+            "    raise ValueError('x')\ng()"
         )
     recorder.messages.clear()
     gc.collect()
@@ -619,3 +623,70 @@ async def test_a_cell_is_routed_anew_when_its_names_mean_something_else(executor
     for _ in range(3):
         await executor.execute("work(0)")
         assert executor.notes[0].text.startswith("blocking_sync")
+
+
+async def test_programs_without_a_console_can_still_send_output(monkeypatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(sys, "stdout", None)
+    async with AsyncExecutor(transport=recorder) as executor:
+        await executor.execute("print('seen')")
+        proxy = sys.stdout
+        assert proxy.write("nowhere") == 7
+        assert proxy.isatty() is False
+        assert proxy.closed is False
+        with pytest.raises(OSError, match="fileno"):
+            proxy.fileno()
+    assert sys.stdout is None
+    assert recorder.text == "seen\n"
+
+
+async def test_output_follows_a_host_that_replaces_its_streams(executor, recorder, capsys) -> None:
+    await executor.execute("print('one')")
+    with capsys.disabled():
+        pass
+    previous = sys.stdout
+    sys.stdout = sys.__stdout__
+    try:
+        await executor.execute("print('two')")
+        assert isinstance(sys.stdout, RoutedStream)
+    finally:
+        sys.stdout = previous
+    assert recorder.text == "one\ntwo\n"
+
+
+async def test_a_stream_that_a_cell_chose_stays(executor, recorder) -> None:
+    await executor.execute("import io, sys; kept = sys.stdout; sys.stdout = io.StringIO()")
+    await executor.execute("print('mine')")
+    assert await executor.execute("t = sys.stdout.getvalue(); sys.stdout = kept; t") == "mine\n"
+    assert recorder.text == ""
+
+
+async def test_a_turn_that_comes_together_with_a_cancellation_is_handed_on() -> None:
+    turns = Turns()
+    await turns.enter()
+    second = asyncio.create_task(turns.enter())
+    third = asyncio.create_task(turns.enter())
+    await asyncio.sleep(0)
+    turns.leave()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await asyncio.wait_for(third, 1)
+    turns.leave()
+    assert not turns.is_taken
+
+
+async def test_a_subclass_of_str_is_run_as_the_text_it_holds(executor) -> None:
+    class Text(str):
+        def __eq__(self, other):
+            raise RuntimeError
+
+        __hash__ = None
+
+    assert await executor.execute(Text("1 + 1")) == 2
+
+
+async def test_a_cleared_line_cache_does_not_stop_a_session(executor) -> None:
+    await executor.execute("def f(): return 1")
+    linecache.clearcache()
+    assert await executor.execute("f()") == 1

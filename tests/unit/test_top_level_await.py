@@ -32,9 +32,9 @@ async def test_the_coroutine_flag_says_what_evaluates_to_a_coroutine() -> None:
         code = compile(source, "<test>", "exec", flags=flags)
         assert bool(code.co_flags & inspect.CO_COROUTINE) is awaits
         result = eval(code, {"asyncio": asyncio})
-        assert inspect.iscoroutine(result) is awaits
-        if awaits:
-            await result
+        assert inspect.iscoroutine(result)  # either the cell's own, or its value
+        assert (result.cr_code is code) is awaits
+        result.close()
 
 
 @pytest.mark.parametrize(
