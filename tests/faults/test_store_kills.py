@@ -26,16 +26,17 @@ KILLS = int(os.environ.get("SOSTENUTO_KILLS", "200"))
 class Crew:
     """Two workers on one file, each replaced when it is killed."""
 
-    def __init__(self, directory: Path, rng: random.Random) -> None:
+    def __init__(self, directory: Path, rng: random.Random, synchronous: str) -> None:
         self.database, self.directory, self.rng = directory / "killed.db", directory, rng
+        self.synchronous = synchronous
         self.lives = 0
         self.workers: list[Program] = []
 
     async def hire(self) -> None:
         self.lives += 1
         log = self.directory / f"log{self.lives}.jsonl"
-        arguments = (self.database, log, f"p{self.lives}", WORKFLOWS_PER_LIFE, self.lives)
-        worker = await start("mixed_worker.py", *arguments)
+        numbers = (f"p{self.lives}", WORKFLOWS_PER_LIFE, self.lives)
+        worker = await start("mixed_worker.py", self.database, log, *numbers, self.synchronous)
         await worker.hear("ready")
         self.workers.append(worker)
 
@@ -142,8 +143,9 @@ def assert_in_one_hand(lines: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     "kills", [8, pytest.param(KILLS, marks=[pytest.mark.slow, pytest.mark.timeout(1_800)])]
 )
-async def test_two_processes_killed_at_random_lose_and_repeat_nothing(tmp_path, kills):
-    crew = Crew(tmp_path, random.Random(kills))
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+async def test_two_processes_killed_at_random_lose_and_repeat_nothing(tmp_path, kills, synchronous):
+    crew = Crew(tmp_path, random.Random(kills), synchronous)
     try:
         for _ in range(2):
             await crew.hire()

@@ -89,8 +89,8 @@ class ModelSubject:
 class StoreSubject:
     """Three connections of the store on one file, in one process, under one clock."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, synchronous: str = "normal") -> None:
+        self.path, self.synchronous = path, synchronous
         self.clock = Clock()
         self.connections: list[Any] = []
         self._messages: list[Received] = []
@@ -105,7 +105,9 @@ class StoreSubject:
         from store import SqliteConnection
 
         member = len(self.connections)
-        connection = SqliteConnection(self.path, pid=pid, group=group, clock=self.clock)
+        connection = SqliteConnection(
+            self.path, pid=pid, group=group, clock=self.clock, synchronous=self.synchronous
+        )
         connection.recv(lambda text: self._take(member, text))
         self.connections.append(connection)
         await connection.start()

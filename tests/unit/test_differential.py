@@ -15,6 +15,7 @@ from protocol_subjects import StoreSubject
 pytestmark = pytest.mark.unit
 
 SHORT_SEEDS = range(24)
+SYNCED_SEEDS = range(500, 506)
 LONG_SEEDS = range(1_000, 1_400)
 LENGTH = 150
 
@@ -27,6 +28,16 @@ def make_store(tmp_path: Path) -> Callable[[], StoreSubject]:
 
 @pytest.mark.parametrize("seed", SHORT_SEEDS)
 async def test_random_requests_get_the_answers_and_messages_of_the_model(make_store, seed):
+    await explore(make_store, seed, LENGTH, Counter())
+
+
+@pytest.mark.parametrize("seed", SYNCED_SEEDS)
+async def test_the_answers_are_the_same_when_every_commit_is_synced(tmp_path, seed):
+    numbers = itertools.count()
+
+    def make_store() -> StoreSubject:
+        return StoreSubject(tmp_path / f"run{next(numbers)}.db", "full")
+
     await explore(make_store, seed, LENGTH, Counter())
 
 

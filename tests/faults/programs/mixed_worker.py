@@ -4,7 +4,7 @@ Each workflow ``w<n>`` creates an external child and a child task, suspends unti
 and is then fulfilled. Workers make workflows, run them, run the child tasks (some are released
 first) and settle the external children. Whatever was acknowledged is logged.
 
-Usage: mixed_worker.py DATABASE LOG PID WORKFLOWS (number to make, 0 for none) SEED
+Usage: mixed_worker.py DATABASE LOG PID WORKFLOWS (number to make) SEED SYNCHRONOUS
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ class Worker:
             self.log.write("fulfilled", id=id_, version=version)
 
 
-async def main(database: str, log: str, pid: str, workflows: str, seed: str) -> None:
-    async with Peer(database, pid) as peer:
+async def main(
+    database: str, log: str, pid: str, workflows: str, seed: str, synchronous: str
+) -> None:
+    async with Peer(database, pid, synchronous=synchronous) as peer:
         worker = Worker(peer, Log(log), random.Random(int(seed)))
         say(ready=True)
         with contextlib.suppress(asyncio.CancelledError):
