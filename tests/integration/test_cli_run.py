@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import signal
 import subprocess
+import termios
 import time
+from pathlib import Path
 
 import pytest
-
 from integration.command import LIMIT_S, Shell, argv
 
 pytestmark = pytest.mark.integration
@@ -76,7 +78,7 @@ def test_source_may_come_from_the_command_line_or_standard_input(shell: Shell) -
 
 def test_the_default_database_lies_in_the_users_own_data_directory(shell: Shell) -> None:
     shell.run("run", "-c", "1")
-    (found,) = [p for p in shell.directory.rglob("runs.db")]
+    (found,) = shell.directory.rglob("runs.db")
     assert "sostenuto" in str(found.parent)
     assert found.stat().st_mode & 0o777 == 0o600
 
@@ -98,15 +100,17 @@ def test_an_error_is_shown_as_python_shows_it_with_lines_of_the_file(shell: Shel
     assert lines[0] == "Traceback (most recent call last):"
     assert "line 5, in <module>" in lines[1]
     assert lines[2] == "    await ctx.run(step)"
-    assert "line 3, in step" in lines[3]
-    assert lines[5] == "KeyError: 'k'"
+    assert any("line 3, in step" in line for line in lines[3:])
+    assert lines[lines.index("    raise KeyError('k')") + 1] == "KeyError: 'k'"
     assert "Execution ID: bad" in lines
     again = shell.run("run", "bad.py", "--id", "bad", "--db", "runs.db", "-q", code=1)
     assert again.stderr == done.stderr
 
 
 def test_causes_are_shown_before_what_they_caused(shell: Shell) -> None:
-    source = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('no') from error\n"
+    source = (
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('no') from error\n"
+    )
     done = shell.run("run", "-c", source, "--db", "runs.db", "-q", code=1)
     order = [
         done.stderr.index(text)
@@ -211,9 +215,9 @@ for n in range(100):
 """
 
 
-def wait_for_text(path: str, pattern: str) -> None:
+def wait_for_text(path: Path, pattern: str) -> None:
     give_up = time.monotonic() + LIMIT_S
-    while not re.search(pattern, open(path).read()):
+    while not re.search(pattern, path.read_text()):
         assert time.monotonic() < give_up
         time.sleep(0.02)
 
@@ -223,7 +227,7 @@ def test_ctrl_c_hands_the_execution_back_and_prints_how_to_resume(shell: Shell) 
     errors = shell.directory / "errors"
     with errors.open("w") as stream:
         process = shell.start("run", "slow.py", "--id", "slow", "--db", "runs.db", stderr=stream)
-        wait_for_text(str(errors), r"[2-9] steps done")
+        wait_for_text(errors, r"[2-9] steps done")
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=LIMIT_S) == 130
     text = errors.read_text()
@@ -245,7 +249,7 @@ def test_ctrl_c_on_a_terminal_leaves_it_tidy(shell: Shell) -> None:
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(slave)
     seen = b""

@@ -1,0 +1,347 @@
+"""Every other command: listings, settling, replay, export and import, upkeep."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from integration.command import LIMIT_S, Shell
+
+pytestmark = pytest.mark.integration
+
+WAITS = "def step(n):\n    return n\n\nawait ctx.run(step, 1) + await ctx.promise()\n"
+
+
+@pytest.fixture
+def stored(shell: Shell) -> Shell:
+    """A database with one execution that is done, one that failed and one that waits."""
+    shell.env["SOSTENUTO_DB"] = str(shell.directory / "runs.db")
+    shell.write("good.py", "def step(n):\n    return n\n\n[await ctx.run(step, n) for n in (1, 2)]")
+    shell.write("bad.py", "def step():\n    raise ValueError('nope')\n\nawait ctx.run(step)")
+    shell.write("waits.py", WAITS)
+    shell.run("run", "good.py", "--id", "good")
+    shell.run("run", "bad.py", "--id", "bad", code=1)
+    shell.run("run", "waits.py", "--id", "waits", "--wait", "0", code=4)
+    return shell
+
+
+def ids(shell: Shell, *options: str) -> list[str]:
+    return [each["id"] for each in shell.json("ls", *options)]
+
+
+def test_ls_filters_sorts_and_limits(stored: Shell) -> None:
+    assert ids(stored) == ["waits", "bad", "good"]
+    assert ids(stored, "--reverse") == ["good", "bad", "waits"]
+    assert ids(stored, "--sort", "id", "--limit", "2") == ["bad", "good"]
+    assert ids(stored, "--state", "pending") == ["waits"]
+    assert ids(stored, "--state", "pending", "--state", "rejected") == ["waits", "bad"]
+    assert ids(stored, "--name", "*d.py") == ["bad", "good"]
+    assert ids(stored, "--newer-than", "1h", "--older-than", "1ms") == ["waits", "bad", "good"]
+    assert ids(stored, "--older-than", "1h") == []
+    assert "none of" in stored.run("ls", "--sort", "size", code=2).stderr
+    assert "none of" in stored.run("ls", "--state", "done", code=2).stderr
+
+
+def test_ls_without_a_terminal_prints_one_whole_line_per_execution(stored: Shell) -> None:
+    long_id = "an-id-of-many-words-" * 10
+    stored.run("run", "-c", "raise ValueError('x' * 300)", "--id", long_id, code=1)
+    done = stored.run("ls", COLUMNS="80")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5
+    assert lines[0].split()[:3] == ["id", "state", "function"]
+    assert lines[1].startswith(long_id)
+    assert lines[1].endswith("x" * 300)
+    assert "\x1b" not in done.stdout
+
+
+def test_listings_keep_their_field_names(stored: Shell) -> None:
+    execution = {
+        "id", "state", "name", "version", "result", "error", "notes", "created_at", "settled_at",
+        "timeout_at", "duration_ms", "filename",
+    }  # fmt: skip
+    step = {
+        "id", "parent", "kind", "name", "state", "args_digest", "result", "error", "created_at",
+        "settled_at", "duration_ms", "attempt", "attempt_error", "wait_s",
+    }  # fmt: skip
+    assert set(stored.json("ls")[0]) == execution
+    shown = stored.json("show", "good")
+    assert execution | {"source", "steps"} <= set(shown)
+    assert set(shown["steps"][0]) == step
+
+
+def test_show_has_source_state_result_steps_and_errors(stored: Shell) -> None:
+    good = stored.run("show", "good").stdout
+    assert "resolved" in good
+    assert "result    [1, 2]" in good
+    assert "   4  [await ctx.run(step, n)" in good
+    assert "good:1" in good
+    bad = stored.run("show", "bad").stdout
+    assert "Traceback (most recent call last):" in bad
+    assert "ValueError: nope" in bad
+    assert "Execution ID: bad" in bad
+    assert "no execution" in stored.run("show", "nobody", code=2).stderr
+
+
+def test_show_tells_of_attempts(stored: Shell) -> None:
+    source = (
+        "import tenacity\n"
+        "def flaky():\n"
+        "    open('tries', 'a').write('x')\n"
+        "    if len(open('tries').read()) < 3:\n"
+        "        raise OSError('busy')\n"
+        "    return 'done'\n"
+        "retry = tenacity.AsyncRetrying(stop=tenacity.stop_after_attempt(5), "
+        "wait=tenacity.wait_fixed(0.01))\n"
+        "await ctx.options(retry=retry).run(flaky)\n"
+    )
+    stored.run("run", "-c", source, "--id", "flaky")
+    kinds = [step["kind"] for step in stored.json("show", "flaky")["steps"]]
+    assert kinds == ["run", "attempt", "attempt"]
+    assert "OSError: busy" in stored.run("show", "flaky").stdout
+
+
+def test_tree_draws_the_call_graph(stored: Shell) -> None:
+    lines = stored.run("tree", "good").stdout.splitlines()
+    assert "resolved" in lines[0]
+    assert [line[:3] for line in lines[1:]] == ["├──", "└──"]
+    document = stored.json("tree", "good")
+    assert [child["result"] for child in document["children"]] == [1, 2]
+
+
+def test_tree_follows_an_execution_of_another_process_to_its_end(stored: Shell) -> None:
+    stored.write("slow.py", "import asyncio\nfor n in range(8):\n    await ctx.sleep(0.2)\n'end'")
+    run = stored.start("run", "slow.py", "--id", "slow")
+    give_up = time.monotonic() + LIMIT_S
+    while "slow" not in ids(stored):
+        assert time.monotonic() < give_up
+    watched = stored.run("tree", "slow", "--watch")
+    run.communicate(timeout=LIMIT_S)
+    lines = [line.split() for line in watched.stdout.splitlines()]
+    assert sum("resolved" in line for line in lines) == 9
+    assert any("pending" in line for line in lines)
+
+
+def test_settling_validates_json_and_wakes_the_execution(stored: Shell) -> None:
+    promise = stored.json("show", "waits")["steps"][1]["id"]
+    assert "is not JSON" in stored.run("resolve", promise, "--value", "yes", code=2).stderr
+    assert "is not JSON" in stored.run("resolve", promise, "--value", "NaN", code=2).stderr
+    assert stored.json("resolve", promise, "--value", "41")["settled"] is True
+    assert "already" in stored.run("reject", promise, "--value", "1", code=1).stderr
+    assert stored.run("run", "waits.py", "--id", "waits").stdout == "42\n"
+
+
+def test_a_rejected_promise_fails_the_execution_that_awaits_it(stored: Shell) -> None:
+    promise = stored.json("show", "waits")["steps"][1]["id"]
+    stored.run("reject", promise, "--value", '"too expensive"')
+    done = stored.run("run", "waits.py", "--id", "waits", "-q", code=1)
+    assert "too expensive" in done.stderr
+
+
+def test_a_cancelled_execution_says_so_and_does_not_run(stored: Shell) -> None:
+    stored.run("cancel", "waits", "--reason", "no longer needed")
+    assert stored.json("show", "waits")["state"] == "rejected_canceled"
+    stored.run("run", "waits.py", "--id", "waits", code=1)
+    assert "no execution or promise" in stored.run("cancel", "nobody", code=2).stderr
+
+
+def test_replay_finds_what_differs(stored: Shell) -> None:
+    assert "identical" in stored.run("replay", "good").stdout
+    history = stored.directory / "good.json"
+    stored.run("export", "good", "--output", history)
+    assert stored.json("replay", history)["identical"] is True
+    document = json.loads(history.read_text())
+    for promise in document["promises"]:
+        promise["param"]["step"] = "renamed"
+    history.write_text(json.dumps(document))
+    report = stored.json("replay", history, code=1)
+    assert report["identical"] is False
+    assert report["divergence"]["step_id"] == "good:1"
+    stored.run("replay", "nobody", code=2)
+
+
+def test_replay_uses_the_functions_of_an_app(shell: Shell) -> None:
+    shell.write(
+        "shop.py",
+        "import asyncio\nfrom durable import Durable\n"
+        "app = Durable('shop.db')\n"
+        "async def pack(ctx, n):\n    return n\n"
+        "@app.register\nasync def order(ctx, n):\n    return await ctx.run(pack, n)\n"
+        "async def main():\n    async with app:\n        await app.run('order-1', order, 7)\n"
+        "if __name__ == '__main__':\n    asyncio.run(main())\n",
+    )
+    import subprocess
+    import sys
+
+    subprocess.run(
+        [sys.executable, "shop.py"], cwd=shell.directory, env={**shell.env, "PYTHONPATH": os.getcwd()},
+        check=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert "identical" in shell.run("replay", "order-1", "--app", "shop:app").stdout
+    changed = shell.directory / "shop.py"
+    changed.write_text(changed.read_text().replace("ctx.run(pack, n)", "ctx.run(pack, n + 1)"))
+    report = shell.json("replay", "order-1", "--app", "shop:app", code=1)
+    assert report["divergence"]["kind"] == "arguments"
+    assert "not MODULE:NAME" in shell.run("replay", "order-1", "--app", "shop", code=2).stderr
+
+
+def test_open_executions_move_to_another_database_and_go_on(stored: Shell) -> None:
+    exported = stored.json("export", "--all", "--output", "histories")
+    assert {each["id"] for each in exported} == {"good", "bad", "waits"}
+    stored.run("import", "histories", "--to", "other.db")
+    states = {each["id"]: each["state"] for each in stored.json("ls", "--db", "other.db")}
+    assert states == {"good": "resolved", "bad": "rejected", "waits": "pending"}
+    promise = stored.json("show", "waits", "--db", "other.db")["steps"][1]["id"]
+    stored.run("resolve", promise, "--value", "41", "--db", "other.db")
+    done = stored.run("run", "waits.py", "--id", "waits", "--db", "other.db")
+    assert done.stdout == "42\n"
+    assert "0 steps done, 2 from the store" in done.stderr
+
+
+def test_export_and_import_refuse_what_they_cannot_do(stored: Shell) -> None:
+    stored.run("export", code=2)
+    stored.run("export", "good", "bad", code=2)
+    stored.run("export", "nobody", code=2)
+    stored.write("not.json", "{}")
+    assert "not a recorded history" in stored.run("import", "not.json", code=2).stderr
+    assert json.loads(stored.run("export", "good").stdout)["execution"]["id"] == "good"
+
+
+def test_gc_is_a_dry_run_until_it_is_told_otherwise(stored: Shell) -> None:
+    found = stored.json("gc", "--older-than", "1ms")
+    assert (found["executions"], found["dry_run"], found["deleted_promises"]) == (2, True, 0)
+    assert found["size_bytes"] > 100
+    assert len(ids(stored)) == 3
+    assert stored.json("gc", "--older-than", "30d")["executions"] == 0
+    deleted = stored.json("gc", "--older-than", "1ms", "--yes")
+    assert deleted["deleted_promises"] == found["promises"]
+    assert ids(stored) == ["waits"]
+    stored.run("gc", code=2)
+    stored.run("gc", "--older-than", "old", code=2)
+
+
+def test_a_backup_is_a_whole_private_copy_made_while_in_use(stored: Shell) -> None:
+    stored.run("backup", "copy.db")
+    copy = stored.directory / "copy.db"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert set(ids(stored, "--db", "copy.db")) == {"good", "bad", "waits"}
+    assert "exists" in stored.run("backup", "copy.db", code=2).stderr
+    stored.run("backup", "copy.db", "--force")
+    assert "itself" in stored.run("backup", "runs.db", "--force", code=2).stderr
+    stored.run("backup", "no/such/place/copy.db", code=3)
+
+
+def level_of(shell: Shell, check: str, **options: int) -> str:
+    findings = shell.json("doctor", **options)
+    assert all(set(each) == {"check", "level", "text", "remedy"} for each in findings)
+    return "/".join(each["level"] for each in findings if each["check"] == check)
+
+
+def test_doctor_finds_nothing_wrong_with_a_healthy_store(stored: Shell) -> None:
+    levels = {each["level"] for each in stored.json("doctor")}
+    assert levels == {"ok"}
+    assert "integrity" in stored.run("doctor").stdout
+
+
+def test_doctor_finds_open_permissions_and_a_clock_that_was_set_back(stored: Shell) -> None:
+    database = stored.directory / "runs.db"
+    database.chmod(0o644)
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE promises SET created_at = created_at + 86400000")
+    assert "warning" in level_of(stored, "permissions")
+    assert level_of(stored, "clock") == "warning"
+
+
+def test_doctor_finds_broken_rules_between_the_tables(stored: Shell) -> None:
+    with sqlite3.connect(stored.directory / "runs.db") as connection:
+        connection.execute("DELETE FROM promises WHERE id = 'good'")
+    assert level_of(stored, "integrity", code=1) == "problem"
+
+
+def test_doctor_refuses_a_damaged_or_foreign_file_without_touching_it(shell: Shell) -> None:
+    damaged = shell.directory / "damaged.db"
+    damaged.write_bytes(b"SQLite format 3\x00" + b"\xff" * 4096)
+    before = damaged.read_bytes()
+    assert "problem" in shell.run("doctor", "--db", "damaged.db", code=3).stdout
+    assert damaged.read_bytes() == before
+    with sqlite3.connect(shell.directory / "foreign.db") as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    assert "not a Sostenuto database" in shell.run("doctor", "--db", "foreign.db", code=3).stdout
+
+
+def test_doctor_sees_executions_of_a_killed_process(stored: Shell) -> None:
+    stored.write("slow.py", "import time\ndef step():\n    time.sleep(60)\nawait ctx.run(step)")
+    run = stored.start("run", "slow.py", "--id", "slow")
+    give_up = time.monotonic() + LIMIT_S
+    while "slow" not in ids(stored) or not stored.json("show", "slow")["steps"]:
+        assert time.monotonic() < give_up
+    assert level_of(stored, "leases") == "ok"
+    run.kill()
+    run.communicate()
+    assert level_of(stored, "leases") == "note"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("ls",),
+        ("show", "x"),
+        ("tree", "x"),
+        ("resolve", "x"),
+        ("reject", "x"),
+        ("cancel", "x"),
+        ("replay", "x"),
+        ("export", "x"),
+        ("gc", "--older-than", "1d"),
+        ("backup", "copy.db"),
+        ("doctor",),
+    ],
+)
+def test_a_command_that_only_reads_makes_no_database(shell: Shell, args: tuple[str, ...]) -> None:
+    done = shell.run(*args, "--db", "missing.db", code=3)
+    assert "missing.db" in done.stdout + done.stderr
+    assert list(shell.directory.iterdir()) == []
+
+
+def test_colours_are_for_terminals_and_no_color_is_respected(stored: Shell) -> None:
+    assert "\x1b[" not in stored.run("show", "good").stdout
+    assert "\x1b[" not in stored.run("tree", "good", NO_COLOR="1").stdout
+
+
+def test_help_has_examples_for_every_command(shell: Shell) -> None:
+    listing = shell.run("--help").stdout
+    for command in ("run", "ls", "show", "tree", "resolve", "reject", "cancel", "replay",
+                    "export", "import", "gc", "backup", "doctor"):  # fmt: skip
+        assert f" {command} " in listing
+        assert "Example" in shell.run(command, "--help").stdout
+
+
+def test_help_loads_neither_the_sdk_nor_an_event_loop(shell: Shell) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom durable.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=shell.env,
+        cwd=Path(__file__).parents[2], timeout=LIMIT_S,
+    )  # fmt: skip
+    loaded = set(done.stderr.split())
+    assert "typer" in loaded
+    assert not loaded & {"resonate", "anyio", "aiosqlite", "asyncio", "cloudpickle", "sqlite3"}
+
+
+def test_the_shell_completes_commands(shell: Shell) -> None:
+    completion = {
+        "_SOSTENUTO_COMPLETE": "complete_bash",
+        "COMP_WORDS": "sostenuto re",
+        "COMP_CWORD": "1",
+    }
+    done = shell.run(code=None, **completion)
+    assert set(done.stdout.split()) == {"resolve", "reject", "replay"}
