@@ -143,7 +143,8 @@ class ThreadedExecutor:
 
     Example:
         >>> threads = ThreadedExecutor("session")
-        >>> await threads.run(work, guard=guard, context=contextvars.copy_context())
+        >>> await threads.run(lambda: len("work"))
+        4
     """
 
     def __init__(self, name: str = "cells", *, watcher: Watchdog = watchdog) -> None:
@@ -159,7 +160,11 @@ class ThreadedExecutor:
         return self._abandoned
 
     async def run(
-        self, call: Callable[[], Any], *, guard: Guard, context: contextvars.Context
+        self,
+        call: Callable[[], Any],
+        *,
+        guard: Guard | None = None,
+        context: contextvars.Context | None = None,
     ) -> Any:
         """Run a call in the thread; the loop stays free.
 
@@ -170,8 +175,9 @@ class ThreadedExecutor:
         Args:
             call: Takes nothing.
             guard: Not yet watched; says when and how the call may be interrupted, and afterwards
-                where it stood and whether it was abandoned.
-            context: In which the call runs; not entered by any other thread meanwhile.
+                where it stood and whether it was abandoned. By default it has no time limit.
+            context: In which the call runs; not entered by any other thread meanwhile. By
+                default a copy of the caller's.
 
         Returns:
             What the call returns.
@@ -182,6 +188,10 @@ class ThreadedExecutor:
                 that may do so returns its outcome instead.
         """
         loop = asyncio.get_running_loop()
+        if guard is None:
+            guard = Guard(thread_id=0, prefix="<", namespace={})
+        if context is None:
+            context = contextvars.copy_context()
         worker = self._worker
         if worker is None or not worker.thread.is_alive():  # a forked child has none of our threads
             worker = self._worker = _Worker(self._name)

@@ -61,9 +61,14 @@ async def test_all_calls_of_a_session_run_in_the_same_thread(threads):
 
 
 async def test_the_value_of_the_call_is_returned(threads):
-    guard = Guard(thread_id=0, prefix=PREFIX, namespace={})
-    context = contextvars.copy_context()
-    assert await threads.run(lambda: 42, guard=guard, context=context) == 42
+    assert await threads.run(lambda: 42) == 42
+
+
+async def test_a_call_sees_a_copy_of_its_callers_context(threads):
+    variable = contextvars.ContextVar("variable")
+    variable.set(1)
+    assert await threads.run(lambda: (variable.get(), variable.set(2))[0]) == 1
+    assert variable.get() == 1
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
