@@ -38,8 +38,8 @@ __all__ = ["SqliteConnection"]
 logger = logging.getLogger(__name__)
 
 #: How often the file is looked at for other processes' work: well within the 50 ms in
-#: which a waiter in another process is to notice, at about half a percent of a core.
-POLL_S: Final = 0.02
+#: which a waiter in another process is to notice, at a few tenths of a percent of a core.
+POLL_S: Final = 0.025
 
 #: How often the other members are checked for life, and the file for its presence.
 LIVENESS_S: Final = 0.25

@@ -26,9 +26,10 @@ UNFETCHED_MS: Final = 1_000
 #: Messages taken in one transaction.
 BATCH: Final = 200
 
-#: Releases in a row that are still delivered at once; the next ones wait 100 ms,
-#: doubling up to half a minute, so that a task no worker can run does not spin.
-FREE_RELEASES: Final = 2
+#: Releases in a row that are still delivered at once, as the protocol says; the next
+#: ones wait 100 ms, doubling up to half a minute, so that a task no worker can run does
+#: not spin.
+FREE_RELEASES: Final = 8
 FIRST_HOLD_MS: Final = 100
 LONGEST_HOLD_MS: Final = 30_000
 
@@ -116,7 +117,7 @@ def route(
     deliveries: list[Delivery] = []
     known = listeners()
     for message in tx.messages.values():
-        receiver = _receiver(message, known, tx.member, pick)
+        receiver = _receiver(message, known, pick)
         hold = hold_ms(message.releases) if isinstance(message, Execute) else 0
         if direct and receiver == tx.member and receiver is not None and not hold:
             delivery = _hand_over(tx, message, receiver)
@@ -141,12 +142,11 @@ def route(
 def _receiver(
     message: Message,
     known: list[Listener],
-    own: int | None,
     pick: Callable[[list[int]], int],
 ) -> int | None:
     found = [one.id for one in known if message.address in (one.unicast, one.anycast)]
-    if len(found) > 1 and isinstance(message, Execute) and message.away:
-        found = [one for one in found if one != own] or found
+    if len(found) > 1 and isinstance(message, Execute) and message.avoid is not None:
+        found = [one for one in found if one != message.avoid] or found
     if not found:
         return None
     return found[0] if len(found) == 1 else pick(found)

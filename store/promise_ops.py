@@ -132,7 +132,7 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | N
             )
             return row
         delay = int(tags.get("resonate:delay", "0"))
-        due_at = delay if delay > created_ms else resend_at(created_ms)
+        due_at = delay if delay > created_ms else resend_at(tx.now_ms)
         tx.run(
             sql.TASK_INSERT,
             *(row.id, PENDING, 0, row.timeout_at, target, None, None, due_at, None),

@@ -72,7 +72,7 @@ TASK_HEARTBEAT: Final = (
 TASK_DUE_AT: Final = "UPDATE tasks SET due_at = ? WHERE id = ?"
 TASK_MEMBER: Final = "UPDATE tasks SET member = ? WHERE id = ? AND state = 0"
 TASKS_DUE: Final = (
-    "SELECT id, state, version, target FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? "
+    "SELECT id, state, version, target, member FROM tasks WHERE due_at IS NOT NULL AND due_at <= ? "
     "ORDER BY due_at, id LIMIT ?"
 )
 TASK_NEXT_DUE: Final = "SELECT due_at FROM tasks WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1"

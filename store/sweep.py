@@ -31,12 +31,14 @@ def _settle_expired(tx: Transaction) -> bool:
 
 def _requeue_tasks(tx: Transaction) -> bool:
     rows = tx.all(sql.TASKS_DUE, tx.now_ms, BATCH)
-    for id_, state, version, target in rows:
-        requeue(tx, id_, state, version, target)
+    for id_, state, version, target, member in rows:
+        _requeue(tx, id_, state, version, target, member)
     return len(rows) == BATCH
 
 
-def requeue(tx: Transaction, id_: str, state: int, version: int, target: str) -> None:
+def _requeue(
+    tx: Transaction, id_: str, state: int, version: int, target: str, member: int | None
+) -> None:
     """Send a task's execute (again); a lapsed lease makes it pending at its version."""
     tx.must_sync = True
     due_at = resend_at(tx.now_ms)
@@ -47,7 +49,7 @@ def requeue(tx: Transaction, id_: str, state: int, version: int, target: str) ->
     tx.due(due_at)
     held = tx.one(sql.OUTBOX_HELD, id_)
     if held is None or held[0] <= tx.now_ms:
-        tx.send_execute(target, id_, version)
+        tx.send_execute(target, id_, version, avoid=member)
 
 
 def _fire_schedules(tx: Transaction) -> bool:
@@ -97,7 +99,7 @@ def release_member(tx: Transaction, member: int) -> bool:
             due_at = resend_at(tx.now_ms)
             tx.run(sql.TASK_REQUEUE, due_at, id_)
             tx.due(due_at)
-            tx.send_execute(target, id_, version, away=True)
+            tx.send_execute(target, id_, version, avoid=member)
     if len(rows) == BATCH:
         return True
     tx.run(sql.OUTBOX_OF_MEMBER, member)
@@ -117,6 +119,6 @@ def hand_back(tx: Transaction, member: int) -> bool:
         due_at = resend_at(tx.now_ms)
         tx.run(sql.TASK_REQUEUE, due_at, id_)
         tx.due(due_at)
-        tx.send_execute(target, id_, version, away=True)
+        tx.send_execute(target, id_, version, avoid=member)
     tx.run(sql.OUTBOX_OF_MEMBER, member)
     return len(rows) == BATCH

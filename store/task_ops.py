@@ -231,7 +231,7 @@ def release(tx: Transaction, data: wire.TaskVersion) -> Answer:
     tx.due(due_at)
     task = _load(tx, data.id)
     if task is not None:
-        tx.send_execute(task.target, data.id, task.version, releases=task.releases, away=True)
+        tx.send_execute(task.target, data.id, task.version, releases=task.releases, avoid=tx.member)
     return 200, _EMPTY
 
 

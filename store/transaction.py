@@ -27,14 +27,14 @@ class Execute(NamedTuple):
         task_id: The task.
         version: The version to acquire it at.
         releases: How often the task was released in a row; decides how long it is held.
-        away: The sender just gave the task up, so another member is preferred.
+        avoid: The member that gave the task up or let it lie; others are preferred.
     """
 
     address: str
     task_id: str
     version: int
     releases: int = 0
-    away: bool = False
+    avoid: int | None = None
 
 
 class Unblock(NamedTuple):
@@ -104,10 +104,10 @@ class Transaction(msgspec.Struct, eq=False):
         version: int,
         *,
         releases: int = 0,
-        away: bool = False,
+        avoid: int | None = None,
     ) -> None:
         """Queue the execute of a task, replacing the one it may have."""
-        self.messages["execute", task_id] = Execute(address, task_id, version, releases, away)
+        self.messages["execute", task_id] = Execute(address, task_id, version, releases, avoid)
 
     def send_unblock(self, address: str, promise_id: str) -> None:
         """Queue the unblock of a settled promise to one address."""

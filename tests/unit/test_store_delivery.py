@@ -10,7 +10,7 @@ import pytest
 from store_support import GROUP, START_MS, Clock, ask, claim, promise, settle
 
 from store import SqliteConnection
-from store.outbox import LONGEST_HOLD_MS, hold_ms
+from store.outbox import FREE_RELEASES, LONGEST_HOLD_MS, hold_ms
 
 pytestmark = pytest.mark.unit
 
@@ -113,10 +113,10 @@ async def test_a_task_released_again_and_again_is_held_back_longer_and_longer(co
     a = await connect("a")
     await claim(a, "p")
     version = 1
-    for round_ in range(6):
+    for round_ in range(FREE_RELEASES + 4):
         heard = len(a.heard)
         assert (await ask(a, "task.release", id="p", version=version))[0] == 200
-        if round_ >= 2:
+        if round_ >= FREE_RELEASES:
             await asyncio.sleep(0.05)
             assert len(a.heard) == heard, f"round {round_} was not held back"
             clock.now_ms += hold_ms(round_ + 1)
@@ -129,7 +129,7 @@ async def test_a_task_released_again_and_again_is_held_back_longer_and_longer(co
 async def test_a_tick_delivers_what_is_held_back(connect):
     a = await connect("a")
     await claim(a, "p")
-    for version in range(1, 8):
+    for version in range(1, FREE_RELEASES + 4):
         await ask(a, "task.release", id="p", version=version)
         await a.tick()
         assert executes(a)[-1] == ("p", version)
@@ -138,7 +138,8 @@ async def test_a_tick_delivers_what_is_held_back(connect):
 
 def test_the_hold_doubles_up_to_a_cap():
     holds = [hold_ms(releases) for releases in range(1, 40)]
-    assert holds[:6] == [0, 0, 100, 200, 400, 800]
+    assert set(holds[:FREE_RELEASES]) == {0}
+    assert holds[FREE_RELEASES : FREE_RELEASES + 4] == [100, 200, 400, 800]
     assert max(holds) == holds[-1] == LONGEST_HOLD_MS
 
 
