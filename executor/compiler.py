@@ -4,6 +4,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import re
 import warnings
 from collections import OrderedDict
 from contextlib import suppress
@@ -29,6 +30,8 @@ FUTURE_FLAGS: int = 0
 for _feature in __future__.all_feature_names:
     FUTURE_FLAGS |= getattr(__future__, _feature).compiler_flag
 
+_ASYNCIO_CALL = re.compile(r"\basyncio\.\w+\(")
+
 # Cells are short; a loop that repeats more different ones than this gains little from a cache.
 _MAX_CACHED_CELLS = 256
 _MAX_CACHED_CHARS = 1024 * 1024
@@ -49,7 +52,7 @@ class CompiledCell:
         future_flags: The ``__future__`` features that are on after this cell.
         rewrites: What was changed to make CPython accept the cell.
         helpers: Names to be removed from the namespace after the cell.
-        may_call: Whether there can be a call in it.
+        may_call: Whether there can be a call in it that is worth timing.
         parse_flags: The ``__future__`` features that it was parsed with.
         tree: The syntax tree, if one was needed; dropped once the cell has been routed.
         is_examined: Whether it was looked at for :mod:`executor.innocence`.
@@ -80,8 +83,11 @@ class CompiledCell:
         self.source = source
         self.filename = filename
         self.number = number
-        # Without either of these a cell calls nothing that is worth timing.
-        self.may_call = "(" in source or "@" in source
+        calls = source.count("(")
+        if calls and "asyncio." in source:
+            # Functions of asyncio give the loop back; only what else is called can hold it.
+            calls -= len(_ASYNCIO_CALL.findall(source))
+        self.may_call = calls > 0 or "@" in source
 
     @property
     def codes(self) -> list[CodeType]:
