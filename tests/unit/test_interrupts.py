@@ -1,0 +1,174 @@
+"""Where an exception may be raised in a running cell, and that it is raised nowhere else."""
+
+import asyncio
+import dis
+import linecache
+import signal
+import sys
+import threading
+
+import pytest
+
+from executor import AsyncExecutor, ExecutionInterruptedError
+from executor.instrumentation import tool_id
+from executor.interrupts import Guard, InterruptError, awaiting_frames, cell_stack, position_of
+from executor.safepoints import safe_points
+from executor.watchdog import STAGES, watchdog
+
+pytestmark = [pytest.mark.unit, pytest.mark.timeout(30)]
+
+
+def opnames(code, offsets):
+    return {each.opname for each in dis.get_instructions(code) if each.offset in offsets}
+
+
+def test_backward_jumps_are_safe_points_and_ways_out_of_handlers_are_not():
+    source = "try:\n    while True: pass\nexcept ValueError: pass\nfinally:\n    x = 1\n"
+    code = compile(source, "<test>", "exec")
+    points = safe_points(code)
+    assert "JUMP_BACKWARD" in opnames(code, points.gentle)
+    assert not opnames(code, points.firm) & {"PUSH_EXC_INFO", "POP_EXCEPT", "RERAISE", "SEND"}
+
+
+def test_the_call_of_exit_is_never_skipped():
+    code = compile("with a: pass\n", "<test>", "exec")
+    instructions = list(dis.get_instructions(code))
+    points = safe_points(code).firm
+    for index, each in enumerate(instructions[:-3]):
+        if all(load.opname == "LOAD_CONST" for load in instructions[index : index + 3]):
+            assert each.offset not in points
+
+
+def test_every_binding_is_a_firm_point():
+    code = compile("x = y.z = q[0] = f()\ndel x\n", "<test>", "exec")
+    firm = opnames(code, safe_points(code).firm)
+    assert {"STORE_NAME", "STORE_ATTR", "STORE_SUBSCR", "DELETE_NAME"} <= firm
+
+
+def test_a_position_names_file_line_and_text():
+    frame = sys._getframe()
+    position = position_of(frame)
+    assert position.filename == __file__
+    assert position.text == linecache.getline(__file__, position.line).strip()
+    assert f"line {position.line}: " in position.place
+
+
+async def test_the_frames_of_an_await_are_listed_from_the_inside():
+    async def inner():
+        await asyncio.sleep(5)
+
+    async def outer():
+        await inner()
+
+    coroutine = outer()
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    names = [frame.f_code.co_name for frame in awaiting_frames(coroutine)]
+    assert names[-2:] == ["inner", "outer"]
+    task.cancel()
+    assert awaiting_frames(None) == []
+
+
+def test_a_stack_of_the_host_is_no_cells():
+    guard = Guard(thread_id=threading.get_ident(), prefix="<sostenuto ", namespace={})
+    assert cell_stack(sys._getframe(), guard) == []
+    guard.allowance = 1
+    assert not guard.admits(sys._getframe())
+
+
+def test_stages_come_in_order_and_end_without_a_limit():
+    assert [stage.after_s for stage in STAGES] == sorted(stage.after_s for stage in STAGES)
+    assert STAGES[-1].allowance == float("inf")
+
+
+@pytest.fixture
+async def session():
+    async with AsyncExecutor(timeout=0.1) as executor:
+        yield executor
+
+
+FROZEN = {
+    "a loop": "while True: pass",
+    "a loop after an await": "await asyncio.sleep(0)\nwhile True: pass",
+    "a sleep on the loop": "import time\nawait asyncio.sleep(0)\ntime.sleep(20)",
+    "a lock on the loop": (
+        "import threading\nevent = threading.Event()\nawait asyncio.sleep(0)\nevent.wait()"
+    ),
+    "a swallowed interrupt": (
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    ),
+    "a swallowed cancellation": (
+        "while True:\n    try: await asyncio.sleep(20)\n    except BaseException: pass"
+    ),
+    "a task": "async def f():\n    while True: pass\nawait asyncio.create_task(f())",
+    "a sleep in a thread": "import time\ntime.sleep(2)",
+}
+
+
+@pytest.mark.parametrize("source", FROZEN.values(), ids=FROZEN.keys())
+async def test_a_frozen_cell_times_out_and_says_where_it_stood(session, source):
+    with pytest.raises(TimeoutError) as caught:
+        await session.execute(source)
+    notes = "\n".join(caught.value.__notes__)
+    assert "stood at <sostenuto " in notes
+    assert "line " in notes
+    assert await session.execute("40 + 2") == 42
+
+
+async def test_a_quick_cell_leaves_no_trace_with_the_watchdog(session):
+    await session.execute("x = 1")
+    assert not any(guard.namespace is session.namespace.namespace for guard in watchdog._guards)
+
+
+async def test_a_cell_that_swallowed_its_interrupt_and_ended_has_timed_out(session):
+    source = "try:\n    while True: pass\nexcept BaseException:\n    x = 5\nx"
+    with pytest.raises(TimeoutError):
+        await session.execute(source)
+    assert session.namespace.namespace["x"] == 5
+
+
+async def test_code_of_the_session_called_by_the_host_is_the_hosts_business(session):
+    await session.execute("def f():\n    for i in range(3_000_000): pass\n    return i")
+    await session.execute("task = asyncio.create_task(asyncio.sleep(10))")
+    assert session.namespace.namespace["f"]() == 2_999_999
+
+
+async def test_interrupt_stops_a_cell_in_a_thread(session):
+    cell = asyncio.create_task(
+        session.execute("import time\nwhile True: time.sleep(0.01)", timeout=9)
+    )
+    await asyncio.sleep(0.1)
+    assert await session.interrupt()
+    with pytest.raises(ExecutionInterruptedError):
+        await cell
+    assert not await session.interrupt()
+
+
+async def test_a_context_variable_survives_an_abandoned_thread(session):
+    import contextvars
+
+    session.namespace.namespace["variable"] = variable = contextvars.ContextVar("variable")
+    await session.execute("variable.set(3)")
+    with pytest.raises(TimeoutError):
+        await session.execute("import time\ntime.sleep(2)")
+    assert any(note.topic == "abandoned" for note in session.notes)
+    assert await session.execute("variable.get()") == 3
+    assert variable.get(None) is None
+
+
+async def test_the_signal_handler_is_installed_only_while_an_executor_is_open():
+    before = signal.getsignal(signal.SIGURG)
+    async with AsyncExecutor() as executor:
+        await executor.execute("1")
+        assert signal.getsignal(signal.SIGURG) is not before
+    assert signal.getsignal(signal.SIGURG) is before
+
+
+async def test_what_is_raised_in_a_cell_is_a_cancellation(session):
+    source = (
+        "import asyncio\ntry:\n    while True: pass\nexcept asyncio.CancelledError as e:\n    k = e"
+    )
+    with pytest.raises(TimeoutError):
+        await session.execute(source)
+    assert tool_id() is not None
+    assert issubclass(InterruptError, asyncio.CancelledError)
