@@ -96,6 +96,6 @@ bench: setup  ## the benchmarks: JSON figures and ratios, nothing asserted
 
 clean:  ## remove what the other targets made (uv's cache and downloaded Pythons stay)
 	rm -rf .venv .tools dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
-		.hypothesis .coverage htmlcov
+		examples/.ruff_cache .hypothesis .coverage htmlcov
 	find executor promises store durable examples tests scripts -name __pycache__ -type d \
 		-prune -exec rm -rf {} +
