@@ -172,3 +172,68 @@ async def test_what_is_raised_in_a_cell_is_a_cancellation(session):
         await session.execute(source)
     assert tool_id() is not None
     assert issubclass(InterruptError, asyncio.CancelledError)
+
+
+async def test_a_task_left_behind_that_holds_the_loop_is_ended_and_noted(session):
+    source = (
+        "async def f():\n    await asyncio.sleep(0.05)\n    while True: pass\n"
+        "task = asyncio.create_task(f())\nawait asyncio.sleep(0)"
+    )
+    await session.execute(source)
+    await asyncio.sleep(0.2)
+    (note,) = [note for note in session.notes if note.topic == "task"]
+    assert "while True: pass" in note.text
+    assert await session.execute("task.done()")
+
+
+async def test_signals_of_others_reach_the_handler_that_was_there_before():
+    import os
+
+    heard = []
+    before = signal.signal(signal.SIGURG, lambda number, frame: heard.append(number))
+    try:
+        async with AsyncExecutor() as executor:
+            await executor.execute("1")
+            os.kill(os.getpid(), signal.SIGURG)
+            await asyncio.sleep(0)
+        assert heard == [signal.SIGURG]
+    finally:
+        signal.signal(signal.SIGURG, before)
+
+
+async def test_a_package_can_be_protected_from_interrupts():
+    from executor import interrupts
+
+    interrupts.protect_package("json")
+    try:
+        namespace = {"__name__": "json.decoder"}
+        exec("def f(g): return g()", namespace)
+        guard = Guard(thread_id=threading.get_ident(), prefix="<sostenuto ", namespace={})
+        frames = []
+        namespace["f"](lambda: frames.append(sys._getframe(1)))
+        assert cell_stack(frames[0], guard) == []
+    finally:
+        interrupts._protected.discard("json")
+
+
+async def test_the_callback_of_an_event_raises_only_for_its_own_thread_and_stack():
+    from executor import interrupts
+
+    namespace = {}
+    code = compile("def f():\n    return call()\nf()\n", "<sostenuto t cell 1>", "exec")
+    guard = Guard(
+        thread_id=threading.get_ident() + 1,
+        prefix="<sostenuto ",
+        namespace=namespace,
+        codes=(code,),
+    )
+    guard.allowance = 1
+    interrupts.aim(guard, [code])
+    namespace["call"] = lambda: 7
+    exec(code, namespace)  # another thread's guard: nothing is raised
+    guard.thread_id = threading.get_ident()
+    guard.reach = interrupts.ALL_FRAMES
+    namespace["f"]()  # entered by the host: nothing is raised
+    assert guard.delivered == 0
+    interrupts.unaim(guard)
+    assert guard.targets == {}

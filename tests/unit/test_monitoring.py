@@ -322,3 +322,76 @@ async def test_a_cell_in_a_thread_learns_why_asyncio_fails_there(session):
     with pytest.raises(RuntimeError, match="no running event loop") as caught:
         await session.execute("import time\ntime.sleep(0)\nasyncio.get_running_loop()\n")
     assert any("thread" in note for note in caught.value.__notes__)
+
+
+class Clock:
+    """Seconds that pass only when they are told to."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+CODE = compile("x = f()\ny = g()\n", FILENAME, "exec")
+
+
+def test_a_span_is_measured_from_the_call_to_its_return():
+    clock = Clock()
+    watch = LoopWatch(0.1, clock)
+    watch.enter(CODE, 0, time.sleep)
+    clock.now_s += 0.5
+    watch.leave()
+    clock.now_s += 9
+    watch.leave()
+    assert [(each.call, each.elapsed_s) for each in watch.stalls] == [("time.sleep", 0.5)]
+
+
+def test_a_span_ends_at_the_next_call_and_short_ones_are_forgotten():
+    clock = Clock()
+    watch = LoopWatch(0.1, clock)
+    for elapsed_s in (0.05, 0.2, 0.05):
+        watch.enter(CODE, 0, len)
+        clock.now_s += elapsed_s
+    watch.leave()
+    assert [round(each.elapsed_s, 6) for each in watch.stalls] == [0.2]
+    assert watch.stalls[0].call == "len"
+
+
+def test_a_stall_between_calls_is_python_code():
+    clock = Clock()
+    watch = LoopWatch(0.1, clock)
+    watch.enter(CODE, 0, None)
+    clock.now_s += 0.2
+    watch.leave()
+    assert "running Python code" in str(watch.stalls[0])
+
+
+def test_a_listener_that_fails_does_no_harm_to_the_cell():
+    def fail(stall):
+        raise ValueError(stall)
+
+    watch = LoopWatch(on_stall=fail)
+    watch.add(STALL)
+    assert watch.stalls == [STALL]
+
+
+def test_the_names_of_callables_are_their_qualified_ones():
+    import collections
+
+    class Local:
+        def method(self):
+            pass
+
+    clock = Clock()
+    watch = LoopWatch(0.1, clock)
+    for function in (collections.Counter, Local().method, [].append, Local):
+        watch.enter(CODE, 0, function)
+        clock.now_s += 1
+    watch.leave()
+    names = [each.call for each in watch.stalls]
+    assert names[0] == "collections.Counter"
+    assert names[2] == "list.append"
+    assert "Local" in names[1]
+    assert names[3].endswith("Local")
