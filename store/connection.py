@@ -163,6 +163,9 @@ class SqliteConnection:
             runner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await runner
+        elif runner is not None:
+            with contextlib.suppress(RuntimeError):  # its loop may be closed, and it with it
+                runner.get_loop().call_soon_threadsafe(runner.cancel)
         for lane in list(self._lanes.values()):
             lane.close()
         engine = self._engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +23,6 @@ class Reader:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: aiosqlite.Connection | None = None
-        self._opening = asyncio.Lock()
 
     async def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
         """All rows of a query.
@@ -39,14 +37,16 @@ class Reader:
             raise errors.translate(error, self._path) from error
 
     async def _open(self) -> aiosqlite.Connection:
-        async with self._opening:
-            if self._connection is None:
-                connection = await aiosqlite.connect(
-                    schema.uri(self._path, "ro"), uri=True, isolation_level=None
-                )
-                await connection.create_function("has_tags", 2, search.has_tags, deterministic=True)
-                self._connection = connection
-            return self._connection
+        if self._connection is None:
+            opened = await aiosqlite.connect(
+                schema.uri(self._path, "ro"), uri=True, isolation_level=None
+            )
+            await opened.create_function("has_tags", 2, search.has_tags, deterministic=True)
+            if self._connection is not None:  # opened meanwhile, perhaps by another loop
+                await opened.close()
+                return self._connection
+            self._connection = opened
+        return self._connection
 
     async def close(self) -> None:
         """Close the connection and end its thread."""
