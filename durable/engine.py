@@ -26,7 +26,7 @@ import msgspec
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.effects import Effects
-from resonate.error import PlatformError, ResonateError
+from resonate.error import DecodingError, PlatformError, ResonateError
 from resonate.handle import Subscription
 from resonate.resonate import Resonate
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
@@ -91,7 +91,13 @@ class DurableCodec(Codec):
 
     def decode(self, value: Value) -> Any:
         """Decode from the wire, leaving out pickles that the SDK would load unasked."""
-        data = super().decode(value)
+        try:
+            data = super().decode(value)
+        except ResonateError:
+            raise
+        except Exception as error:
+            # Of the encryptor, which may raise what it likes where the key is another one.
+            raise DecodingError(f"{type(error).__name__}: {error}") from error
         if isinstance(data, dict):
             data.pop(_FOREIGN_PICKLE, None)
         return data

@@ -6,11 +6,18 @@ import re
 from types import TracebackType
 from typing import Any
 
-from resonate.error import ConnectorError, ServerError
+from resonate.error import (
+    Base64DecodeError,
+    ConnectorError,
+    DecodingError,
+    SerializationError,
+    ServerError,
+)
 
 from durable.errors import (
     EngineUnavailableError,
     InvalidArgumentError,
+    UndecodableValueError,
     UnknownExecutionError,
 )
 
@@ -85,6 +92,12 @@ class engine_errors:  # noqa: N801 - reads as the statement it is used as
                 "check the id and the URL"
             )
             raise UnknownExecutionError(msg) from error
+        if isinstance(error, (Base64DecodeError, DecodingError, SerializationError)):
+            msg = (
+                f"what is stored about {self._subject!r} cannot be decoded: {error}. It was "
+                "written with another encryptor or key, or damaged: give the encryptor= of its writer"
+            )
+            raise UndecodableValueError(msg) from error
         if isinstance(error, ConnectorError):
             msg = f"the store or engine did not answer about {self._subject!r}: {error}"
             raise EngineUnavailableError(msg) from error
