@@ -95,7 +95,7 @@ class engine_errors:  # noqa: N801 - reads as the statement it is used as
         if isinstance(error, (Base64DecodeError, DecodingError, SerializationError)):
             msg = (
                 f"what is stored about {self._subject!r} cannot be decoded: {error}. It was "
-                "written with another encryptor or key, or damaged: give the encryptor= of its writer"
+                "written with another encryptor or key, or damaged: give its encryptor="
             )
             raise UndecodableValueError(msg) from error
         if isinstance(error, ConnectorError):
