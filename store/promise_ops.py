@@ -145,7 +145,11 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | N
 
 def settle_promise(tx: Transaction, data: PromiseSettle) -> Answer:
     """promise.settle: settles an open promise, echoes one that is settled or expired."""
-    row = tx.promise(data.id)
+    return settle_row(tx, tx.promise(data.id), data)
+
+
+def settle_row(tx: Transaction, row: PromiseRow | None, data: PromiseSettle) -> Answer:
+    """promise.settle of a promise that has been read already."""
     if row is None:
         return NOT_FOUND
     if is_open(row.state, row.timeout_at, tx.now_ms):

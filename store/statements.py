@@ -42,6 +42,12 @@ TASK_GET: Final = (
     "SELECT state, version, timeout_at, target, pid, ttl, releases FROM tasks WHERE id = ?"
 )
 TASK_FENCE: Final = "SELECT state, version, timeout_at FROM tasks WHERE id = ?"
+#: The same, together with the promise the fence settles.
+TASK_FENCE_SETTLE: Final = (
+    "SELECT t.state, t.version, t.timeout_at, p.id, p.state, p.kind, p.timeout_at, "
+    "p.created_at, p.settled_at, p.branch_len, p.tags, p.param, p.value "
+    "FROM tasks t LEFT JOIN promises p ON p.id = ? WHERE t.id = ?"
+)
 TASK_INSERT: Final = (
     "INSERT INTO tasks (id, state, version, timeout_at, target, pid, ttl, due_at, member) "
     "VALUES (?,?,?,?,?,?,?,?,?)"

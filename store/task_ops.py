@@ -24,6 +24,7 @@ from store.records import (
     TARGET,
     TASK_STATES,
     PromiseRecord,
+    PromiseRow,
     TaskRecord,
     is_open,
     promise_record,
@@ -211,11 +212,13 @@ def acquire(tx: Transaction, data: wire.TaskAcquire) -> Answer:
 
 def _held(tx: Transaction, id_: str, version: int) -> Answer | None:
     """The refusal of a worker that does not hold the task at this version, or None."""
-    found = tx.execute(sql.TASK_FENCE, (id_,)).fetchone()
+    return _refusal(tx, tx.execute(sql.TASK_FENCE, (id_,)).fetchone(), version)
+
+
+def _refusal(tx: Transaction, found: tuple[Any, ...] | None, version: int) -> Answer | None:
     if found is None:
         return NOT_FOUND
-    state, current, timeout_at = found
-    if state != ACQUIRED or current != version or timeout_at <= tx.now_ms:
+    if found[0] != ACQUIRED or found[1] != version or found[2] <= tx.now_ms:
         return STALE
     return None
 
@@ -296,23 +299,34 @@ def fence(tx: Transaction, data: wire.TaskFence) -> Answer:
         invalid = f"invalid action data: {error}"
     if (_named(data) if action is None else action.id) == data.id:
         return 400, "a fence cannot act on its own promise"
+    if isinstance(action, wire.PromiseSettle):
+        return _fence_settle(tx, data, action)
     refusal = _held(tx, data.id, data.version)
     if refusal is not None:
         return refusal
     if action is None:
         return 400, invalid
-    if isinstance(action, wire.PromiseCreate):
-        invalid = wire.check_promise_create(action)
-        if invalid is not None:
-            return 400, invalid
-        status, answer = promise_ops.create_fenced(tx, action)
-        if status == 400:
-            return status, answer
-    elif not action.id or "\0" in action.id:
-        return 400, "promise id must not be empty nor contain null bytes"
-    else:
-        status, answer = promise_ops.settle_promise(tx, action)
+    invalid = wire.check_promise_create(action)
+    if invalid is not None:
+        return 400, invalid
+    status, answer = promise_ops.create_fenced(tx, action)
+    if status == 400:
+        return status, answer
     return 200, FenceAnswer(wire.inner_answer(kind, tx.corr_id, status, answer), _NO_PRELOAD)
+
+
+def _fence_settle(tx: Transaction, data: wire.TaskFence, action: wire.PromiseSettle) -> Answer:
+    """The fence of every finished step: task and promise are read together."""
+    found = tx.execute(sql.TASK_FENCE_SETTLE, (action.id, data.id)).fetchone()
+    refusal = _refusal(tx, found, data.version)
+    if refusal is not None:
+        return refusal
+    if not action.id or "\0" in action.id:
+        return 400, "promise id must not be empty nor contain null bytes"
+    row = None if found[3] is None else PromiseRow(*found[3:])
+    status, answer = promise_ops.settle_row(tx, row, action)
+    inner = wire.inner_answer("promise.settle", tx.corr_id, status, answer)
+    return 200, FenceAnswer(inner, _NO_PRELOAD)
 
 
 def _named(data: wire.TaskFence) -> str:
