@@ -39,11 +39,16 @@ def new_promise(state: State, now_ms: int, spec: Mapping[str, Any]) -> Promise:
     return promise
 
 
-def put(state: State, now_ms: int, spec: Mapping[str, Any], *, scheduled: bool = False) -> Promise:
-    """Create the promise, and its task if it has a target, unless the id is taken."""
+def put(
+    state: State, now_ms: int, spec: Mapping[str, Any], created_ms: int | None = None
+) -> Promise:
+    """Create the promise, and its task if it has a target, unless the id is taken.
+
+    ``created_ms`` is the moment it is created as of, when that is earlier (a missed run).
+    """
     if spec["id"] in state.promises:
         return state.promises[spec["id"]]
-    promise = new_promise(state, now_ms, spec)
+    promise = new_promise(state, now_ms if created_ms is None else created_ms, spec)
     if TARGET not in promise.tags:
         return promise
     if promise.state != "pending":
@@ -51,7 +56,7 @@ def put(state: State, now_ms: int, spec: Mapping[str, Any], *, scheduled: bool =
         return promise
     delay = promise.tags.get(DELAY, "")
     delay_until = int(delay) if delay.isascii() and delay.isdigit() else 0
-    task = Task(promise.id, "pending", scheduled=scheduled)
+    task = Task(promise.id, "pending")
     state.tasks[promise.id] = task
     if delay_until > now_ms:
         task.due_at = delay_until

@@ -17,7 +17,7 @@ PARENT = "resonate:parent"
 RETRY_MS = 5_000
 """An unclaimed task is offered again after this long (resonate.sql, ``_retry_timeout``)."""
 
-FREE_RELEASES = 2
+FREE_RELEASES = 8
 """A task that is released again and again may be offered ever later, but not before this many."""
 
 
@@ -95,8 +95,6 @@ class Task:
     due_at: int | None = None
     """When a pending task is offered again, or an acquired one loses its lease."""
     resumes: set[str] = field(default_factory=set)
-    scheduled: bool = False
-    """Made by a schedule; the sources time the second offer of such a task differently."""
     releases: int = 0
     """Releases in a row, without a suspension or a halt in between."""
 

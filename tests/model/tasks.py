@@ -99,11 +99,11 @@ def release(state: State, now_ms: int, data: Mapping[str, Any]) -> Answer:
     return Answer(200, {})
 
 
-def offer(state: State, now_ms: int, task: Task, *, optional: bool = False) -> None:
+def offer(state: State, now_ms: int, task: Task) -> None:
     """Put the task back in the hands of whoever asks first."""
     task.state, task.pid, task.ttl = "pending", None, None
     task.due_at = now_ms + RETRY_MS
-    state.send_execute(task, optional=optional or task.held_back)
+    state.send_execute(task, optional=task.held_back)
 
 
 def fulfill(state: State, now_ms: int, data: Mapping[str, Any]) -> Answer:

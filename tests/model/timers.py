@@ -35,8 +35,7 @@ def _offer_tasks(state: State, now_ms: int) -> None:
         and task.due_at <= now_ms
     ]
     for task in due:
-        again = task.state == "pending" and task.scheduled
-        tasks.offer(state, now_ms, task, optional=again)
+        tasks.offer(state, now_ms, task)
 
 
 def _fire(state: State, now_ms: int, schedule: Schedule) -> None:
@@ -53,7 +52,7 @@ def _fire(state: State, now_ms: int, schedule: Schedule) -> None:
             "tags": tags,
             "param": schedule.promise_param,
         }
-        promises.put(state, run_at, spec, scheduled=True)
+        promises.put(state, now_ms, spec, run_at)
         waiting = state.outbox.get(("execute", id_))
         if waiting is not None and timeout_at <= now_ms:
             # Already past its deadline: the next sweep drops the message, delivered or not.

@@ -182,12 +182,12 @@ class Comparison:
     def _excusable(self, received: Received) -> bool:
         """True for what the sources time, or send, differently.
 
-        The second offer of a task a schedule made, the offers of a task that is released in a
-        row, and the news that a promise which no timer expires is past its deadline.
+        The offers of a task that is released in a row, and the news that a promise which no timer
+        expires is past its deadline.
         """
         if received.kind == "execute":
             task = self.state.tasks.get(received.data["task"]["id"])
-            return task is not None and ((task.scheduled and task.version == 0) or task.held_back)
+            return task is not None and task.held_back
         promise = self.state.promises[received.data["promise"]["id"]]
         return not promise.external and promise.timeout_at <= self.now_ms
 

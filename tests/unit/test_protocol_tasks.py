@@ -76,8 +76,11 @@ async def test_a_task_is_acquired_only_when_pending_and_at_its_version(subject):
 
 async def test_releasing_offers_the_task_again_at_once(subject):
     await subject.acquired("a")
-    await subject.ok("task.release", id="a", version=1)
-    assert await subject.messages() == [("execute", "a", 1)]
+    for version in (1, 2, 3, 4):
+        await subject.ok("task.release", id="a", version=version)
+        assert await subject.messages() == [("execute", "a", version)]
+        await subject.acquire("a", version)
+    await subject.ok("task.release", id="a", version=5)
     task = await subject.task("a")
     assert (task["state"], task["pid"], task["ttl"]) == ("pending", None, None)
 
