@@ -20,7 +20,7 @@ _LOOP_FIRST_S = 0.05
 _LIMIT_MAX_S = 10 * 365 * 86_400.0
 
 # What a cell's interruption must never strike: code that keeps the state of steps.
-for _package in ("durable", "promises", "resonate", "store"):
+for _package in ("durable", "promises", "resonate", "resonate_base", "store"):
     protect_package(_package)
 
 
