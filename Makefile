@@ -25,10 +25,11 @@ OLDEST := 3.12
 DEMO_DB ?= .tools/demo.db
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 SYNC_ARGS ?= --extra dev
 
 .PHONY: help setup demo test lint format types imports test-unit test-oldest test-fast test-slow \
-	check-wheel wheel bench clean
+	check-wheel wheel bench docs coverage check-release clean
 
 help:  ## what each target does
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,11 +89,18 @@ wheel: setup  ## build dist/*.whl and the source archive
 	$$(scripts/find-uv) build --quiet --python $(PYTHON) --out-dir dist
 	@ls -1 dist/*.whl dist/*.tar.gz
 
-bench: setup  ## the benchmarks: JSON figures and ratios, nothing asserted
-	@set -e; found=; for script in tests/bench/*.py; do \
-		case $$script in */_*|*/conftest.py|*/__init__.py|'tests/bench/*.py') continue;; esac; \
-		found=yes; echo "== $$script"; $(PYTHON) $$script; \
-	done; test -n "$$found" || { echo "no benchmark in tests/bench" >&2; exit 1; }
+bench: setup  ## the benchmarks: figures and ratios as .tools/bench.json and a table
+	$(PYTHON) tests/bench/collect.py --out .tools/bench.json $(BENCH_ARGS)
+
+docs: SYNC_ARGS += --extra docs
+docs: setup  ## the documentation as a site in .tools/site; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+coverage: setup  ## the fast tests with a report of the branches they reach
+	$(PYTHON) -m pytest -m "not slow" --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
+
+check-release: setup wheel  ## what is uploaded: metadata, contents and types of dist/
+	"$$(scripts/find-uv)" tool run twine check --strict dist/*.whl dist/*.tar.gz
 
 clean:  ## remove what the other targets made (uv's cache and downloaded Pythons stay)
 	rm -rf .venv .tools dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
 from pathlib import Path
@@ -177,9 +176,12 @@ def test_replay_uses_the_functions_of_an_app(shell: Shell) -> None:
     import sys
 
     subprocess.run(
-        [sys.executable, "shop.py"], cwd=shell.directory, env={**shell.env, "PYTHONPATH": os.getcwd()},
-        check=True, timeout=LIMIT_S,
-    )  # fmt: skip
+        [sys.executable, "shop.py"],
+        cwd=shell.directory,
+        env={**shell.env, "PYTHONPATH": str(Path.cwd())},
+        check=True,
+        timeout=LIMIT_S,
+    )
     assert "identical" in shell.run("replay", "order-1", "--app", "shop:app").stdout
     changed = shell.directory / "shop.py"
     changed.write_text(changed.read_text().replace("ctx.run(pack, n)", "ctx.run(pack, n + 1)"))
