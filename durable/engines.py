@@ -107,6 +107,7 @@ class OpenEngine:
         network: Carries requests, with retries.
         sources: Deliver messages.
         store: The SQLite connection, where there is one.
+        is_probed: Whether only a request tells that the engine is there.
     """
 
     def __init__(
@@ -116,10 +117,12 @@ class OpenEngine:
         *,
         store: SqliteConnection | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
+        is_probed: bool = False,
     ) -> None:
         self.network = network
         self.sources = sources
         self.store = store
+        self.is_probed = is_probed
         self._close = close
 
     def pause_delivery(self) -> None:
@@ -190,7 +193,7 @@ async def open_engine(
     auth = token if token is not None else os.environ.get("RESONATE_TOKEN")
     http = HttpConnection(url=url.url, auth=auth)
     source = SSEConnection(url=url.url, pid=pid, group=group, auth=auth)
-    return OpenEngine(_Owned(SteadyNetwork(http, sleeper)), [StartedOnce(source)])
+    return OpenEngine(_Owned(SteadyNetwork(http, sleeper)), [StartedOnce(source)], is_probed=True)
 
 
 class _Owned:
@@ -200,7 +203,7 @@ class _Owned:
         self._steady = steady
 
     async def start(self) -> None:
-        await self._steady.inner.start()
+        """Do nothing: the SDK's connection retries without an end once it is started."""
 
     async def stop(self) -> None:
         await self._steady.inner.stop()

@@ -65,6 +65,9 @@ FOREVER = timedelta(days=36_500)
 #: liveness locks is taken over after it. The SDK's own default.
 DEFAULT_LEASE = timedelta(minutes=1)
 
+#: Status of a request for what does not exist.
+_NOT_FOUND = 404
+
 #: Status of a request that is well formed and cannot be applied to what is stored.
 _UNPROCESSABLE = 422
 
@@ -301,10 +304,20 @@ class Durable:
             engine.start()
             for source in opened.sources:
                 await source.start()
+            if opened.is_probed:
+                await self._probe(engine)
         except BaseException:
             await self._shut(engine, opened)
             raise
         self._engine, self._open = engine, opened
+
+    async def _probe(self, engine: Resonate) -> None:
+        with engine_errors(self._url.url):
+            try:
+                await engine.promises.get("sostenuto.probe")
+            except ServerError as error:
+                if error.code != _NOT_FOUND:
+                    raise
 
     def _register_with_engine(self, engine: Resonate, entry: Entry) -> None:
         async def activate(sdk_context: Any, *args: Any, **kwargs: Any) -> Any:
