@@ -12,7 +12,7 @@ from resonate.types import PromiseRecord
 from durable.errors import ExecutionMismatchError
 from durable.handles import Handle
 from durable.records import SOURCE_FUNCTION
-from durable.values import ValueCodec
+from durable.values import ValueCodec, same_json
 
 __all__ = ["LaunchHost", "Launcher", "check_same"]
 
@@ -54,7 +54,7 @@ def check_same(
         if old_kwargs.get("source") != kwargs.get("source"):
             _mismatch(record.id, "source", *_first_difference(old_kwargs, kwargs))
         return
-    if old_args == args and old_kwargs == dict(kwargs):
+    if same_json([old_args, old_kwargs], [args, dict(kwargs)]):
         return
     # Encodings of one value may differ, pickles for one; digests are of the values.
     if _digest(values, old_args, old_kwargs) != _digest(values, args, kwargs):

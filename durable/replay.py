@@ -25,7 +25,7 @@ from durable.histories import History, natural_key
 from durable.registry import Registry
 from durable.scopes import install_task_factory
 from durable.supervision import Abandoned
-from durable.values import ValueCodec
+from durable.values import ValueCodec, same_json
 from durable.worker import Entry, Worker
 
 __all__ = ["Divergence", "ReplayReport", "replay_history"]
@@ -362,7 +362,7 @@ def _compare_outcome(
 
 def _same_payload(state: str, recorded: Any, now: Any, values: ValueCodec) -> bool:
     if state == "resolved":
-        return bool(recorded == now) or _same_value(recorded, now, values)
+        return same_json(recorded, now) or _same_value(recorded, now, values)
     if isinstance(recorded, dict) and isinstance(now, dict):
         return all(recorded.get(key) == now.get(key) for key in ("type", "message"))
     return bool(recorded == now)

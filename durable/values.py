@@ -34,7 +34,7 @@ from durable.value_reader import ValueReader
 from durable.value_scalars import MAX_INT_BITS, TAG, is_json_text
 from durable.value_writer import ValueWriter, WholePickleNeededError
 
-__all__ = ["ValueCodec", "is_signed"]
+__all__ = ["ValueCodec", "is_signed", "same_json"]
 
 # Plain JSON is checked and passed on without recursion, but the JSON encoder recurses:
 # msgspec on CPython 3.12 stops between 900 and 2,000 levels (measured).
@@ -382,3 +382,10 @@ class _Resolver:
                 f"{what} cannot be unpickled here ({type(exc).__name__}: {exc}); it needs the "
                 f"packages and classes it was stored with"
             ) from exc
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Return whether two JSON values are the same text; to Python, 1 equals True and 1.0."""
+    return one == other and msgspec.json.encode(one, order="deterministic") == msgspec.json.encode(
+        other, order="deterministic"
+    )
