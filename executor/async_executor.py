@@ -15,6 +15,7 @@ from executor import output, tasks
 from executor.compiler import CellCompiler, CompiledCell
 from executor.deadlines import add_notes, checked_limit
 from executor.errors import ExecutorClosedError, ReentrantExecutionError
+from executor.main_module import share_main
 from executor.modes import ExecutionMode
 from executor.namespace import NamespaceManager
 from executor.outcome import Outcome
@@ -85,6 +86,7 @@ class AsyncExecutor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._run: Run | None = None
         self._is_closed = False
+        share_main()
         if self._outlet is not None:
             output.acquire()
 
@@ -248,7 +250,11 @@ class AsyncExecutor:
         if self._outlet is not None:
             output.refresh()
         return Run(
-            self._execution_id, self._namespace.begin_cell(), self._outlet, self._tasks.adopt
+            self._execution_id,
+            self._namespace.begin_cell(),
+            self._outlet,
+            self._tasks.adopt,
+            self._namespace.namespace,
         )
 
     async def _finish(

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 from executor.routing import Route
 from executor.transport import NoteMessage, Outlet
@@ -21,6 +22,7 @@ class Run:
         cell: Number of the cell.
         outlet: Where its messages go; None where no transport was given.
         adopt: Called with every task that is started on behalf of this run.
+        namespace: The session's live namespace.
         is_active: Whether the cell itself is still running.
         is_muted: Whether what it still writes is dropped: it hangs in a thread that was given up.
         notes: What was noted about it, in order.
@@ -33,6 +35,7 @@ class Run:
         "execution_id",
         "is_active",
         "is_muted",
+        "namespace",
         "notes",
         "outlet",
         "route",
@@ -44,11 +47,13 @@ class Run:
         cell: int,
         outlet: Outlet | None,
         adopt: Callable[[asyncio.Future[object], Run], None],
+        namespace: dict[str, Any],
     ) -> None:
         self.execution_id = execution_id
         self.cell = cell
         self.outlet = outlet
         self.adopt = adopt
+        self.namespace = namespace
         self.is_active = True
         self.is_muted = False
         self.notes: list[NoteMessage] = []
