@@ -22,9 +22,9 @@ from durable import Durable, async_executor_factory
 #: What the fake model answers, in turn: a cell to run, the last one a result.
 SCRIPT = [
     "cities = await ctx.run(list_cities)\ncities",
-    "import asyncio\n"
-    "readings = await asyncio.gather(*(ctx.run(temperature, city) for city in cities))\n"
-    "dict(zip(cities, readings))",
+    """import asyncio
+readings = await asyncio.gather(*(ctx.run(temperature, city) for city in cities))
+dict(zip(cities, readings))""",
     "warmest = max(zip(readings, cities))\nwarmest.city",  # a mistake, as models make them
     "warmest[1]",
     "answer = f'{warmest[1]} is the warmest, at {warmest[0]} degrees'\nanswer",

@@ -16,7 +16,6 @@ from datetime import timedelta
 
 from resonate.context import Context
 from resonate.resonate import Resonate
-
 from store import SqliteConnection
 
 

@@ -21,12 +21,11 @@ import os
 import time
 
 import uvicorn
+from durable import Durable, DurableError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-
-from durable import Durable, DurableError
 
 durable_app = Durable(os.environ.get("SERVICE_DB", "service.db"))
 

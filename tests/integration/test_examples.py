@@ -166,6 +166,25 @@ def test_the_web_service_goes_on_with_its_reports_after_a_kill(tmp_path: Path) -
     assert sum(counts.values()) <= 7, "more than the page under way was rendered again"
 
 
+def test_the_pytest_example_passes_and_finds_changed_code(tmp_path: Path) -> None:
+    source = (EXAMPLES / "test_with_replay.py").read_text(encoding="utf-8")
+    histories = tmp_path / "histories"
+    histories.mkdir()
+    for path in (EXAMPLES / "histories").glob("*.json"):
+        (histories / path.name).write_bytes(path.read_bytes())
+    test = tmp_path / "test_with_replay.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
+    env = environment(tmp_path, PYTHONPATH=str(EXAMPLES.parent))
+
+    test.write_text(source, encoding="utf-8")
+    assert "3 passed" in finish(command, tmp_path, env)
+
+    test.write_text(source.replace("100 * await ctx.run(price", "99 * await ctx.run(price"))
+    shown = finish(command, tmp_path, env, code=1)
+    assert "test_recorded_orders_still_replay" in shown
+    assert "arguments at shop-lamp:2" in shown
+
+
 def test_every_example_says_how_it_is_run() -> None:
     for path in EXAMPLES.glob("*.py"):
         text = path.read_text(encoding="utf-8")
