@@ -16,6 +16,7 @@ from resonate_base import ConnectorError, Network, Source
 
 from durable.config import EngineUrl, load_connector
 from durable.errors import EngineUnavailableError
+from durable.postgres_search import SearchingPostgres
 from store import SqliteConnection
 from store.readonly import ReadOnlyConnection
 
@@ -185,7 +186,7 @@ async def open_engine(
             return steady(connection, store=connection, close=remove)
         case "postgresql":
             make = load_connector("resonate_pg", "PostgresConnection", "postgres", url.url)
-            return steady(make(url.url, pid, group))
+            return steady(SearchingPostgres(make(url.url, pid, group), url.url), is_probed=True)
         case "nats":
             return await _open_nats(url, pid, group, steady)
     from resonate.connections import HttpConnection, SSEConnection
