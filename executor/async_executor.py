@@ -21,7 +21,7 @@ from executor.namespace import NamespaceManager
 from executor.outcome import Outcome
 from executor.routes import CellRouter
 from executor.runner import STOP_GRACE_S, CellRunner, Stop
-from executor.runs import Run, current_run
+from executor.runs import CURRENT_RUN, Run, current_run
 from executor.source import TLA_FLAG
 from executor.supervision import Supervisor
 from executor.transport import ErrorMessage, NoteMessage, Outlet, ResultMessage, Transport
@@ -236,7 +236,7 @@ class AsyncExecutor:
         cell: CompiledCell | None = None
         mode = ExecutionMode.SIMPLE_SYNC
         try:
-            cell = self._compiler.compile(source, run.cell)
+            cell = self._compile(source, run)
             found = run.route = self._supervisor.corrected(cell, self._router.route(cell))
             mode = found.mode
         except Exception as error:  # noqa: BLE001  # raised by execute(), as the user's own
@@ -245,6 +245,16 @@ class AsyncExecutor:
             self._tell(cell, run)
             outcome = await self._runner.run(cell, run, mode, limit_s)
         return await self._finish(source, cell, run, mode, outcome)
+
+    def _compile(self, source: str, run: Run) -> CompiledCell:
+        if self._outlet is None:
+            return self._compiler.compile(source, run.cell)
+        # What the compiler warns of is output of the cell.
+        token = CURRENT_RUN.set(run)
+        try:
+            return self._compiler.compile(source, run.cell)
+        finally:
+            CURRENT_RUN.reset(token)
 
     def _begin(self) -> Run:
         if self._outlet is not None:
@@ -389,7 +399,8 @@ def _routing_note(run: Run) -> tuple[NoteMessage, ...]:
 def _as_raised(outcome: Outcome) -> Outcome:
     """A coroutine cannot raise StopIteration: do what CPython does where one tries to."""
     stop = outcome.error
-    if not isinstance(stop, StopIteration):
+    # Not isinstance(), which asks the user's class.
+    if stop is None or not issubclass(type(stop), StopIteration):
         return outcome
     error = RuntimeError("coroutine raised StopIteration")
     error.__cause__ = stop

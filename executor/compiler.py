@@ -159,6 +159,8 @@ def _compile_text(cell: CompiledCell, flags: int) -> bool:
             # Not an expression after all: then the whole of it is statements.
             with suppress(SyntaxError):
                 cell.last = compile(parts.last, filename, "eval", compile_flags, True)
+            if cell.last is None and "*" in parts.last:
+                return False  # `*values,` is an expression to a tree, and none to "eval"
         if cell.last is None:
             cell.body = compile(cell.source, filename, "exec", compile_flags, True)
         elif parts.body:

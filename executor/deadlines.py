@@ -69,7 +69,11 @@ def where(frames: Iterable[FrameType]) -> str | None:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", None)
+    try:
+        # Not through the user's class, which may have attribute access of its own.
+        notes = object.__getattribute__(error, "__notes__")
+    except AttributeError:
+        return []
     return notes if type(notes) is list else []
 
 

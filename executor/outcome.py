@@ -10,8 +10,9 @@ __all__ = ["Outcome", "users_traceback"]
 
 _PACKAGE_DIR = str(Path(__file__).parent)
 
-# The slot itself: a user's exception class may forbid or intercept setting attributes.
+# The slots themselves: a user's exception class may forbid or intercept its attributes.
 _CONTEXT: Any = BaseException.__dict__["__context__"]
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 
 
 def users_traceback(traceback: TracebackType | None) -> TracebackType | None:
@@ -39,9 +40,9 @@ class Outcome:
         self._traceback: TracebackType | None = None
         self._context: BaseException | None = None
         if error is not None:
-            self._traceback = users_traceback(error.__traceback__)
+            self._traceback = users_traceback(_TRACEBACK.__get__(error))
             BaseException.with_traceback(error, self._traceback)
-            self._context = error.__context__
+            self._context = _CONTEXT.__get__(error)
 
     def restore(self, raised: BaseException) -> None:
         """Undo what raising ``raised`` once more, in a frame of this package, did to it.

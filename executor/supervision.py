@@ -305,7 +305,7 @@ def was_stopped(guard: Guard, outcome: Outcome | None) -> bool:
         return False
     if guard.abandoned or guard.delivered > 0:
         return True
-    return outcome is not None and isinstance(outcome.error, InterruptError)
+    return outcome is not None and issubclass(type(outcome.error), InterruptError)
 
 
 def place_of(guard: Guard) -> str | None:

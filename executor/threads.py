@@ -242,10 +242,10 @@ def no_loop_note(error: BaseException, reason: str) -> str | None:
     Returns:
         A note for the error, or None where it is about something else.
     """
+    if type(error) is not RuntimeError:
+        return None
     text = str(error)
-    if not isinstance(error, RuntimeError) or not (
-        text == "no running event loop" or text.startswith("There is no current event loop")
-    ):
+    if text != "no running event loop" and not text.startswith("There is no current event loop"):
         return None
     return (
         f"The cell ran in a thread, where no event loop runs, because {reason}. "

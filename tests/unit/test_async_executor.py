@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import warnings
 import weakref
 
 import pytest
@@ -692,3 +693,16 @@ async def test_a_cleared_line_cache_does_not_stop_a_session(executor) -> None:
     await executor.execute("def f(): return 1")
     linecache.clearcache()
     assert await executor.execute("f()") == 1
+
+
+async def test_what_the_compiler_warns_of_is_output_of_the_cell(executor, recorder, monkeypatch):
+    def show(message, *_, **__):
+        sys.stderr.write(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
+        await executor.execute("x = 1 is 1")
+    (warning,) = recorder.of(OutputMessage)
+    assert (warning.stream, warning.cell) == ("stderr", 1)
+    assert '"is" with' in warning.text

@@ -126,6 +126,8 @@ def _check_split(source: str) -> None:
     if not isinstance(last, ast.Expr):
         assert expression is None
         return
+    if expression is None and "*" in parts.last:
+        return  # `*values,` is left to the tree when "eval" refuses it
     assert expression is not None
     assert ast.dump(expression, include_attributes=True) == ast.dump(
         last.value, include_attributes=True
