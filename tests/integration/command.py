@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import durable
+
 #: Seconds that no command of these tests comes near, on a machine busy with other tests.
 LIMIT_S = 60
 
@@ -20,7 +22,9 @@ def environment(home: Path, **more: str) -> dict[str, str]:
         for key, value in os.environ.items()
         if not key.startswith(("SOSTENUTO", "XDG_", "FORCE_COLOR", "NO_COLOR", "COLUMNS"))
     }
-    return {**kept, "HOME": str(home), "TERM": "xterm", **more}
+    # The same code as the tests import, whether it is installed or not.
+    code = str(Path(durable.__file__).parents[1])
+    return {**kept, "HOME": str(home), "TERM": "xterm", "PYTHONPATH": code, **more}
 
 
 def argv(*args: str | Path) -> list[str]:

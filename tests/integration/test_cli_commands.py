@@ -178,7 +178,7 @@ def test_replay_uses_the_functions_of_an_app(shell: Shell) -> None:
     subprocess.run(
         [sys.executable, "shop.py"],
         cwd=shell.directory,
-        env={**shell.env, "PYTHONPATH": str(Path.cwd())},
+        env=shell.env,
         check=True,
         timeout=LIMIT_S,
     )

@@ -128,7 +128,6 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
         script.chmod(0o755)
     env = environment(tmp_path)
     env["PATH"] = f"{bin_directory}:{env['PATH']}"
-    env["PYTHONPATH"] = str(ROOT)
     env["PYTEST_ADDOPTS"] = "-p no:cacheprovider"
     for block in blocks_of(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"

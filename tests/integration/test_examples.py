@@ -174,7 +174,7 @@ def test_the_pytest_example_passes_and_finds_changed_code(tmp_path: Path) -> Non
         (histories / path.name).write_bytes(path.read_bytes())
     test = tmp_path / "test_with_replay.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
-    env = environment(tmp_path, PYTHONPATH=str(EXAMPLES.parent))
+    env = environment(tmp_path)
 
     test.write_text(source, encoding="utf-8")
     assert "3 passed" in finish(command, tmp_path, env)
