@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ __all__ = ["EngineUrl", "default_database", "parse_url"]
 
 _SCHEMES = "sqlite:///FILE, memory:, postgresql://..., nats://..., http://... or https://..."
 
+_PASSWORD = re.compile(r"(://[^/@:]*):[^/@]*@")
+
 
 class EngineUrl(msgspec.Struct, frozen=True):
     """A parsed engine URL.
@@ -31,6 +34,16 @@ class EngineUrl(msgspec.Struct, frozen=True):
     kind: str
     url: str
     path: Path | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URL for messages and logs, without its password."""
+        return hide_password(self.url)
+
+
+def hide_password(url: str) -> str:
+    """Return a URL with ``***`` in the place of its password."""
+    return _PASSWORD.sub(r"\1:***@", url)
 
 
 def default_database(env: Mapping[str, str] | None = None) -> Path:
@@ -76,7 +89,7 @@ def parse_url(url: str | os.PathLike[str]) -> EngineUrl:
                 msg = f"url={url!r} names no host: http://HOST:PORT"
                 raise ConfigurationError(msg)
             return EngineUrl("http", url)
-    msg = f"url={url!r} has the unknown scheme {scheme!r}: pass {_SCHEMES}"
+    msg = f"url={hide_password(url)!r} has the unknown scheme {scheme!r}: pass {_SCHEMES}"
     raise ConfigurationError(msg)
 
 
@@ -103,5 +116,5 @@ def load_connector(module: str, attribute: str, extra: str, url: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        msg = f"{url!r} needs {module}: pip install 'sostenuto[{extra}]' ({error})"
+        msg = f"{hide_password(url)!r} needs {module}: pip install 'sostenuto[{extra}]' ({error})"
         raise MissingExtraError(msg) from error

@@ -26,6 +26,9 @@ __all__ = ["OpenEngine", "StartedOnce", "SteadyNetwork", "open_engine"]
 #: last try is made about three seconds after the first.
 _TRIES_MAX = 6
 
+#: Seconds after which a slow failure is not tried again.
+_TRIES_S = 30.0
+
 
 class SteadyNetwork:
     """Repeats requests that failed on the way, with jitter and a bound.
@@ -54,7 +57,7 @@ class SteadyNetwork:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_transient),
             wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1.5, jitter=0.1),
-            stop=tenacity.stop_after_attempt(_TRIES_MAX - 1),
+            stop=tenacity.stop_after_attempt(_TRIES_MAX - 1) | tenacity.stop_after_delay(_TRIES_S),
             sleep=self._sleeper,
             reraise=True,
         )
@@ -221,7 +224,9 @@ async def _open_nats(
     try:
         client = await connect(url.url, connect_timeout=5, max_reconnect_attempts=3)
     except Exception as error:
-        msg = f"no NATS server answers at {url.url!r}: {error}; check the address and that it runs"
+        msg = (
+            f"no NATS server answers at {url.shown!r}: {error}; check the address and that it runs"
+        )
         raise EngineUnavailableError(msg) from error
 
     async def close() -> None:

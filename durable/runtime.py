@@ -32,6 +32,7 @@ from durable.engine import DurableCodec, adopt_codec, cancel_background, stop_ac
 from durable.engines import OpenEngine, open_engine
 from durable.errors import (
     AppClosedError,
+    EngineUnavailableError,
     ExecutionTimeoutError,
     InvalidArgumentError,
     NotRegisteredError,
@@ -64,6 +65,9 @@ FOREVER = timedelta(days=36_500)
 #: A lease is renewed every half of this; a process that dies on an engine without
 #: liveness locks is taken over after it. The SDK's own default.
 DEFAULT_LEASE = timedelta(minutes=1)
+
+#: Seconds that a server has for its first answer.
+_PROBE_S = 10.0
 
 #: Status of a request for what does not exist.
 _NOT_FOUND = 404
@@ -155,7 +159,7 @@ class Durable:
         )
 
     def __repr__(self) -> str:
-        return f"<Durable {self._url.url!r}>"
+        return f"<Durable {self._url.shown!r}>"
 
     # -- set-up ----------------------------------------------------------------
 
@@ -312,12 +316,19 @@ class Durable:
         self._engine, self._open = engine, opened
 
     async def _probe(self, engine: Resonate) -> None:
-        with engine_errors(self._url.url):
+        with engine_errors(self._url.shown):
             try:
-                await engine.promises.get("sostenuto.probe")
+                async with asyncio.timeout(_PROBE_S):
+                    await engine.promises.get("sostenuto.probe")
             except ServerError as error:
                 if error.code != _NOT_FOUND:
                     raise
+            except TimeoutError:
+                msg = (
+                    f"nothing answered at {self._url.shown!r} within {_PROBE_S:g} s: check the "
+                    "address and that the server runs"
+                )
+                raise EngineUnavailableError(msg) from None
 
     def _register_with_engine(self, engine: Resonate, entry: Entry) -> None:
         async def activate(sdk_context: Any, *args: Any, **kwargs: Any) -> Any:

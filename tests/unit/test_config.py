@@ -84,3 +84,13 @@ async def test_a_server_that_nobody_runs_is_an_error_of_the_engine() -> None:
     with pytest.raises(EngineUnavailableError, match=r"127\.0\.0\.1:9"):
         async with Durable("http://127.0.0.1:9"):
             pass
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "nats", "https"])
+def test_a_password_is_shown_to_nobody(scheme: str) -> None:
+    app = Durable(f"{scheme}://user:s3cret@host:1234/db")
+    assert "s3cret" not in repr(app)
+    assert "user:***@host:1234/db" in repr(app)
+    with pytest.raises(ConfigurationError) as caught:
+        parse_url("mysql://user:s3cret@host/db")
+    assert "s3cret" not in str(caught.value)
