@@ -1,0 +1,89 @@
+"""A store that fails for a moment is tried again, within bounds; one that stays away is told."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from resonate_base import ConnectorError
+
+from durable import Durable
+from durable.engines import SteadyNetwork
+from durable.errors import EngineUnavailableError
+
+pytestmark = pytest.mark.integration
+
+
+class Unsteady:
+    """Fails the next requests, as many as told."""
+
+    def __init__(self, failures: int, inner: Any = None) -> None:
+        self.failures = failures
+        self.inner = inner
+        self.requests = 0
+
+    async def start(self) -> None:
+        if self.inner is not None:
+            await self.inner.start()
+
+    async def stop(self) -> None:
+        if self.inner is not None:
+            await self.inner.stop()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        self.requests += 1
+        if self.failures > 0:
+            self.failures -= 1
+            raise ConnectorError(OSError("the disk is away"))
+        if self.inner is None:
+            return "answer"
+        answer: str = await self.inner.send(req, headers)
+        return answer
+
+
+async def test_a_request_that_fails_on_the_way_is_repeated_a_bounded_number_of_times() -> None:
+    waits: list[float] = []
+
+    async def sleeper(seconds: float) -> None:
+        waits.append(seconds)
+
+    inner = Unsteady(3)
+    assert await SteadyNetwork(inner, sleeper).send("{}") == "answer"  # type: ignore[arg-type]
+    assert inner.requests == 4
+    assert len(set(waits)) == len(waits) == 3  # jitter: no two waits are alike
+    inner = Unsteady(99)
+    with pytest.raises(ConnectorError, match="the disk is away"):
+        await SteadyNetwork(inner, sleeper).send("{}")  # type: ignore[arg-type]
+    assert inner.requests == 6
+
+
+async def test_a_store_that_stays_away_is_told_and_nothing_done_is_lost(tmp_path: Path) -> None:
+    done: list[int] = []
+    away: list[Unsteady] = []
+
+    async def effect(n: int) -> int:
+        done.append(n)
+        if n == 2 and away:
+            away[0].failures = 10**9
+        return n
+
+    async def program(ctx: Any) -> list[int]:
+        return [await ctx.run(effect, n) for n in range(4)]
+
+    def cut(network: Any) -> Any:
+        away.append(Unsteady(0, network))
+        return away[0]
+
+    app = Durable(tmp_path / "runs.db", intercept=cut)
+    app.register(program)
+    async with app:
+        with pytest.raises(EngineUnavailableError, match="stopped answering"):
+            await asyncio.wait_for(app.run("x", program).result(), 20)
+    away.clear()
+    app = Durable(tmp_path / "runs.db")
+    app.register(program)
+    async with app:
+        assert await asyncio.wait_for(app.run("x", program).result(), 20) == [0, 1, 2, 3]
+    assert done == [0, 1, 2, 2, 3]
