@@ -209,7 +209,8 @@ def _scope_for(coroutine: AnyCoroutine) -> Scope | None:
     if is_building():
         # A connection's own tasks outlive the execution that happened to ask for it first.
         return None
-    return parent.child(coroutine)
+    # An executor hands over the coroutines of its cells inside drivers of its own.
+    return parent.child(getattr(coroutine, "contained_coroutine", coroutine))
 
 
 class _ScopeTaskFactory:

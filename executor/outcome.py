@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Outcome", "users_traceback"]
+__all__ = ["Outcome", "drop_own_frame", "users_traceback"]
 
 _PACKAGE_DIR = str(Path(__file__).parent)
 
@@ -22,6 +22,16 @@ def users_traceback(traceback: TracebackType | None) -> TracebackType | None:
             return traceback
         traceback = traceback.tb_next
     return None
+
+
+def drop_own_frame(error: BaseException) -> None:
+    """Take the frame that catches ``error`` out of its traceback.
+
+    For the handler of that frame: a bare ``raise`` after it does not enter the frame again.
+    """
+    traceback = _TRACEBACK.__get__(error)
+    if traceback is not None:
+        BaseException.with_traceback(error, traceback.tb_next)
 
 
 class Outcome:

@@ -24,7 +24,7 @@ from executor.errors import ExecutionInterruptedError
 from executor.interrupts import Guard, awaiting_frames, force
 from executor.modes import ExecutionMode
 from executor.monitoring import LoopWatch, current_watch
-from executor.outcome import Outcome
+from executor.outcome import Outcome, drop_own_frame
 from executor.runs import CURRENT_RUN, Run
 from executor.splitting import Part
 from executor.supervision import ABANDONED_NOTE, Supervisor, place_of, was_stopped
@@ -152,6 +152,7 @@ class _LoopCell:
                     force(self.guard)
                     _leave_behind(code)
                     raise
+                drop_own_frame(error)
                 step = partial(code.throw, error)
             else:
                 step = partial(code.send, None)

@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from executor.contained import ContainedCoroutine
 from executor.runs import CURRENT_RUN, Run
 
 __all__ = ["TaskRegistry", "unwatch", "watch"]
@@ -91,18 +92,20 @@ def _is_unretrieved(task: asyncio.Future[Any]) -> bool:
     return bool(getattr(task, "_log_traceback", False))
 
 
-class _NamedTask(asyncio.Task[Any]):
-    """A task that keeps the name it was given at birth where nobody chose another.
+class Task(asyncio.Task[Any]):
+    """What a loop that sessions live on makes its tasks of, under the name that users know."""
 
-    Python 3.13.0 to 3.13.2 tell every task that a factory made that its name is None.
-    """
+    def get_coro(self) -> Any:
+        """The coroutine that the cell made the task of."""
+        coroutine = super().get_coro()
+        return coroutine.contained_coroutine if type(coroutine) is ContainedCoroutine else coroutine
 
-    def set_name(self, value: object) -> None:
-        if value is not None:
-            super().set_name(value)
+    if (3, 13) <= sys.version_info < (3, 13, 3):
 
-
-_Task: Any = _NamedTask if (3, 13) <= sys.version_info < (3, 13, 3) else asyncio.Task
+        def set_name(self, value: object) -> None:
+            """Keep the name: here every task that a factory made is told that it is None."""
+            if value is not None:
+                super().set_name(value)
 
 
 class _Watch:
@@ -118,12 +121,15 @@ class _Watch:
         coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
         **options: Any,
     ) -> asyncio.Future[Any]:
-        if self.previous is None:
-            task: asyncio.Future[Any] = _Task(coro, loop=loop, **options)
-        else:
-            task = self.previous(loop, coro, **options)
         context = options.get("context")
         run = CURRENT_RUN.get() if context is None else context.get(CURRENT_RUN)
+        code: Any = coro
+        if run is not None and asyncio.iscoroutine(coro):
+            code = ContainedCoroutine(coro)
+        if self.previous is None:
+            task: asyncio.Future[Any] = Task(code, loop=loop, **options)
+        else:
+            task = self.previous(loop, code, **options)
         if run is not None:
             run.adopt(task, run)
         return task
