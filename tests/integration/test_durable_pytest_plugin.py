@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,9 @@ PROGRAM = """
 
 def run(pytester: Any, test: str, *options: str) -> Any:
     pytester.makepyfile(textwrap.dedent(PROGRAM) + textwrap.dedent(test))
-    return pytester.runpytest_subprocess(
-        "-p", "durable.pytest_plugin", "-p", "no:cacheprovider", "-W", "error", *options
-    )
+    installed = any(point.name == "sostenuto" for point in entry_points(group="pytest11"))
+    plugin = () if installed else ("-p", "durable.pytest_plugin")
+    return pytester.runpytest_subprocess(*plugin, "-p", "no:cacheprovider", "-W", "error", *options)
 
 
 def test_pytest_finds_it_by_its_entry_point() -> None:
