@@ -21,7 +21,8 @@ app = typer.Typer(
     help="Top-level await that survives kill -9: run Python source durably on one SQLite file.",
     epilog=EPILOG,
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    # Loading rich takes longer than all the rest of the help: boxes and colours are for terminals.
+    rich_markup_mode="rich" if sys.stdout.isatty() else None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -105,8 +106,7 @@ def run(
 ) -> None:
     """Run a file of Python with top-level await, durably.
 
-    In it, [bold]await ctx.run(fn, *args)[/bold] is a durable step and
-    [bold]await ctx.sleep(s)[/bold] a durable sleep. Kill the command at any moment and run it
+    In it, await ctx.run(fn, *args) is a durable step and await ctx.sleep(s) a durable sleep. Kill the command at any moment and run it
     again: steps that were done are answered from the store, the rest runs. A finished execution
     prints its recorded result.
     """
