@@ -106,9 +106,9 @@ def run(
 ) -> None:
     """Run a file of Python with top-level await, durably.
 
-    In it, await ctx.run(fn, *args) is a durable step and await ctx.sleep(s) a durable sleep. Kill the command at any moment and run it
-    again: steps that were done are answered from the store, the rest runs. A finished execution
-    prints its recorded result.
+    In it, await ctx.run(fn, *args) is a durable step and await ctx.sleep(s) a durable sleep.
+    Kill the command at any moment and run it again: steps that were done are answered from the
+    store, the rest runs. A finished execution prints its recorded result.
     """
     from durable.cli.run import RunRequest, run_command
 

@@ -112,16 +112,21 @@ def test_tree_draws_the_call_graph(stored: Shell) -> None:
 
 
 def test_tree_follows_an_execution_of_another_process_to_its_end(stored: Shell) -> None:
-    stored.write("slow.py", "import asyncio\nfor n in range(8):\n    await ctx.sleep(0.2)\n'end'")
-    run = stored.start("run", "slow.py", "--id", "slow")
+    stored.write("asks.py", "await ctx.sleep(0.1)\nawait ctx.promise()")
+    run = stored.start("run", "asks.py", "--id", "asks", "--wait", "forever", "-q")
     give_up = time.monotonic() + LIMIT_S
-    while "slow" not in ids(stored):
+    while len(stored.json("show", "asks")["steps"] if "asks" in ids(stored) else []) < 2:
         assert time.monotonic() < give_up
-    watched = stored.run("tree", "slow", "--watch")
-    run.communicate(timeout=LIMIT_S)
-    lines = [line.split() for line in watched.stdout.splitlines()]
-    assert sum("resolved" in line for line in lines) == 9
-    assert any("pending" in line for line in lines)
+    watch = stored.start("tree", "asks", "--watch")
+    assert watch.stdout is not None
+    seen = [watch.stdout.readline() for _ in range(3)]
+    assert [line.split()[2] for line in seen] == ["pending", "resolved", "pending"]
+    stored.run("resolve", "asks:2", "--value", "7")
+    rest, _ = watch.communicate(timeout=LIMIT_S)
+    assert sorted(line.split()[1] for line in rest.splitlines()) == ["asks", "asks:2"]
+    assert all("resolved" in line for line in rest.splitlines())
+    assert watch.returncode == 0
+    assert run.communicate(timeout=LIMIT_S)[0] == "7\n"
 
 
 def test_settling_validates_json_and_wakes_the_execution(stored: Shell) -> None:
