@@ -29,9 +29,9 @@ from durable import Durable
 from store import SqliteConnection
 
 QUICK = "--quick" in sys.argv
-ROUNDS = 3 if QUICK else 5
-STEPS = 200 if QUICK else 1000
-EXECUTIONS = 100 if QUICK else 500
+ROUNDS = 3
+STEPS = 200 if QUICK else 500
+EXECUTIONS = 100 if QUICK else 300
 RECORDED = 500
 
 
@@ -173,8 +173,9 @@ async def main() -> dict[str, Any]:
             rounds["durable"].append(await with_durable(directory, f"d{number}"))
             network = SqliteConnection(directory / f"s{number}.db")
             rounds["sdk"].append(await with_sdk(network, f"s{number}"))
-            local = LocalConnection()
-            rounds["sdk_local"].append(await with_sdk(local, f"l{number}"))
+            if number == 0:
+                # Once: its time grows with the square of the steps.
+                rounds["sdk_local"].append(await with_sdk(LocalConnection(), f"l{number}"))
         resumed = resume(directory)
     rates = {
         side: {name: round(statistics.median(each[name] for each in found), 1) for name in found[0]}
