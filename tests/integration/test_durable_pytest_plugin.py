@@ -30,6 +30,12 @@ PROGRAM = """
 """
 
 
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the runs import what this one does, installed or not."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(durable.__file__).parents[1]))
+
+
 def run(pytester: Any, test: str, *options: str) -> Any:
     pytester.makepyfile(textwrap.dedent(PROGRAM) + textwrap.dedent(test))
     installed = any(point.name == "sostenuto" for point in entry_points(group="pytest11"))
