@@ -30,7 +30,8 @@ FUTURE_FLAGS: int = 0
 for _feature in __future__.all_feature_names:
     FUTURE_FLAGS |= getattr(__future__, _feature).compiler_flag
 
-_ASYNCIO_CALL = re.compile(r"\basyncio\.\w+\(")
+# It begins with a plain word, which is searched for faster than a boundary.
+_ASYNCIO_CALL = re.compile(r"asyncio(?<!\wasyncio)\.\w+\(")
 
 # Cells are short; a loop that repeats more different ones than this gains little from a cache.
 _MAX_CACHED_CELLS = 256

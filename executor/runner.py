@@ -12,7 +12,7 @@ import concurrent.futures
 import inspect
 import time
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
 from enum import Enum
 from functools import partial
@@ -69,12 +69,17 @@ def _leave_behind(code: Coroutine[Any, Any, Any]) -> None:
             _undying.append(code)
 
 
+@types.coroutine
+def _next_round() -> Generator[None, None, None]:
+    yield
+
+
 class _LoopCell:
     """One cell on its way through the event loop, in a task of its own."""
 
     __slots__ = (
-        "_code", "_grace", "_loop", "_supervisor", "_waiter", "guard", "is_abandoned", "outcome",
-        "place", "stop_reason", "task",
+        "_code", "_grace", "_loop", "_supervisor", "_timer", "_waiter", "guard", "is_abandoned",
+        "outcome", "place", "stop_reason", "task",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +92,7 @@ class _LoopCell:
         self._code: Coroutine[Any, Any, Any] | None = None
         self.place: str | None = None
         self._grace: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         self.outcome: Outcome | None = None
         self.stop_reason: Stop | None = None
@@ -185,27 +191,43 @@ class _LoopCell:
             self.is_abandoned = True
             self.task.cancel()
 
-    async def left(self) -> asyncio.CancelledError | None:
+    async def left(self, limit_s: float | None) -> asyncio.CancelledError | None:
         """Wait until the cell has ended or was abandoned.
+
+        Args:
+            limit_s: Seconds until it is stopped, or None.
 
         Returns:
             The caller's own cancellation, where one came meanwhile; it stops the cell, and a
             second one abandons it.
         """
+        due_s = None if limit_s is None else self._loop.time() + limit_s
+        try:
+            return await self._wait_until(due_s)
+        finally:
+            self._waiter = None
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._grace is not None:
+                self._grace.cancel()
+
+    async def _wait_until(self, due_s: float | None) -> asyncio.CancelledError | None:
         cancellation: asyncio.CancelledError | None = None
+        # A cell that lets the others have their turn just once has ended when this one comes.
+        waits_for: Awaitable[None] = _next_round()
         while self.outcome is None:
-            self._waiter = self._loop.create_future()
             try:
-                await self._waiter
+                await waits_for
             except asyncio.CancelledError as error:
                 if cancellation is None:
                     cancellation = error
                     self.stop(Stop.CANCEL)
                 else:
                     self.abandon()
-        self._waiter = None
-        if self._grace is not None:
-            self._grace.cancel()
+            if self.outcome is None:
+                waits_for = self._waiter = self._loop.create_future()
+                if self._timer is None and due_s is not None:
+                    self._timer = self._loop.call_at(due_s, self.stop, Stop.TIMEOUT)
         return cancellation
 
     def _wake(self) -> None:
@@ -339,16 +361,10 @@ class CellRunner:
     ) -> asyncio.CancelledError | None:
         self._current = current
         current.task = task
-        timer = None
-        if limit_s is not None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(limit_s, current.stop, Stop.TIMEOUT)
         try:
-            return await current.left()
+            return await current.left(limit_s)
         finally:
             self._current = None
-            if timer is not None:
-                timer.cancel()
 
     async def _clean_up(self, current: _LoopCell, run: Run) -> None:
         """After a stop: cancel what the cell has started, and leave nothing shared with it."""

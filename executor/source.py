@@ -126,6 +126,8 @@ def _lines(source: str) -> list[str]:
     """Split where CPython's tokenizer does: form feeds and Unicode separators do not count."""
     if "\r" in source:
         source = source.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" not in source:
+        return [source + "\n"] if source else []
     lines = [line + "\n" for line in source.split("\n")]
     if lines[-1] == "\n":
         lines.pop()
@@ -169,11 +171,12 @@ def register_lines(source: str, filename: str, codes: Iterable[CodeType]) -> Non
         lease = _Lease(code, _expire)
         lease.filename = filename
         leases.add(lease)
-        if any(type(constant) is CodeType for constant in code.co_consts):
-            for nested in nested_code(code):
-                lease = _Lease(nested, _expire)
-                lease.filename = filename
-                leases.add(lease)
+        for constant in code.co_consts:
+            if type(constant) is CodeType:
+                for nested in nested_code(constant):
+                    lease = _Lease(nested, _expire)
+                    lease.filename = filename
+                    leases.add(lease)
     show_lines(source, filename)
 
 

@@ -152,7 +152,10 @@ def find_ipython() -> Any:
         from IPython.core.interactiveshell import InteractiveShell
     except ImportError:
         return None
-    return InteractiveShell.instance()
+    shell = InteractiveShell.instance()
+    # Without it the shell would be timed at showing a NameError.
+    shell.user_ns["asyncio"] = asyncio
+    return shell
 
 
 async def main(with_memory: bool) -> dict[str, Any]:
