@@ -532,16 +532,15 @@ async def test_nothing_of_a_cell_is_kept_alive_but_its_names_and_results(
     assert executor.namespace.namespace["r"]() is None
 
 
-async def test_lines_and_compiled_cells_are_dropped_with_their_code(executor) -> None:
+async def test_lines_and_compiled_cells_are_dropped_with_their_code() -> None:
     gc.collect()
-    before = set(linecache.cache)  # other tests' cells may be alive still
-    for number in range(1000):
-        await executor.execute(f"z = {number}")
-    assert len(linecache.cache.keys() - before) <= 300
-    await executor.aclose()
+    before = len(linecache.cache)
+    async with AsyncExecutor(execution_id="many cells") as executor:
+        for number in range(1000):
+            await executor.execute(f"z = {number}")
+        assert len(linecache.cache) - before <= 300
     gc.collect()
-    left = linecache.cache.keys() - before
-    assert not [name for name in left if name.startswith("<sostenuto s cell")]
+    assert not [name for name in linecache.cache if name.startswith("<sostenuto many cells")]
 
 
 async def test_two_sessions_of_one_name_keep_their_lines_apart() -> None:
@@ -707,3 +706,39 @@ async def test_what_the_compiler_warns_of_is_output_of_the_cell(executor, record
     (warning,) = recorder.of(OutputMessage)
     assert (warning.stream, warning.cell) == ("stderr", 1)
     assert '"is" with' in warning.text
+
+
+async def test_bytes_and_lines_written_to_the_standard_streams_are_output_too(
+    executor, recorder
+) -> None:
+    await executor.execute(
+        "import sys\n"
+        "sys.stdout.writelines(['a\\n', 'b\\n'])\n"
+        "written = sys.stdout.buffer.write('é'.encode())\n"
+        "sys.stdout.buffer.writable(), sys.stdout.close()"
+    )
+    assert recorder.text == "a\nb\né"
+    assert await executor.execute("written, sys.stdout.closed, sys.stdout.isatty()") == (
+        2,
+        sys.stdout.closed,
+        False,
+    )
+
+
+async def test_a_program_without_a_console_can_capture_its_cells(recorder, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    async with AsyncExecutor(transport=recorder) as executor:
+        await executor.execute("print('seen')")
+        assert sys.stdout.write("nowhere") == 7
+        with pytest.raises(OSError, match="fileno"):
+            sys.stdout.fileno()
+        assert sys.stdout.closed is False
+    assert sys.stdout is None
+    assert recorder.text == "seen\n"
+
+
+async def test_deep_source_is_refused_where_it_is_deepest(executor) -> None:
+    with pytest.raises(SyntaxError) as caught:
+        await executor.execute("x = 1\n" + "(" * 150 + "1" + ")" * 150 + "\n" + "-" * 100_000 + "1")
+    assert caught.value.lineno is not None
+    assert await executor.execute("1") == 1
