@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -52,7 +53,8 @@ class Program:
 
     async def kill(self) -> None:
         if self.process.returncode is None:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):  # it ended in this very moment
+                self.process.kill()
         # Reading to the end closes the pipes, which a forked child may still hold.
         await self.process.communicate()
 
