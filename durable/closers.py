@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from durable.dependency_errors import AsyncDependencyError, DependencyCloseError
 
@@ -116,3 +118,37 @@ def drive[T](coroutine: Coroutine[Any, Any, T]) -> T:
         return result
     coroutine.close()
     raise AssertionError(f"{coroutine!r} suspended where nothing may be awaited")
+
+
+class ClosedOnExit(ABC):
+    """What is closed by leaving it: ``close()`` by ``with``, ``aclose()`` by ``async with``."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close without awaiting."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

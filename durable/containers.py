@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from durable.builds import Shelf, current_build
-from durable.closers import Closer, close_all, drive
+from durable.closers import ClosedOnExit, Closer, close_all, drive
 from durable.dependency_errors import CaptiveDependencyError, ExecutionContextError
 from durable.providers import Provider
 
@@ -27,7 +26,7 @@ class Registry(Protocol):
         """Return the container that instances made for ``context`` belong to."""
 
 
-class Container:
+class Container(ClosedOnExit):
     """The dependencies of one execution: built once per name, closed when it ends.
 
     Obtain one with :meth:`Dependencies.container`. It is also an (async) context manager.
@@ -117,28 +116,6 @@ class Container:
             DependencyCloseError: some failed to close.
         """
         await close_all(self.drain(), "the execution's dependencies", may_await=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 class ExecutionFactory:

@@ -11,12 +11,11 @@ import asyncio
 import difflib
 import threading
 from functools import partial
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durable.builds import Shelf
-from durable.closers import Closer, close_all, drive
+from durable.closers import ClosedOnExit, Closer, close_all, drive
 from durable.containers import Container, ExecutionFactory, SingletonContext, warn_unclosed
 from durable.dependency_errors import DependencyInUseError, UnknownDependencyError
 from durable.factories import async_executor_factory
@@ -25,7 +24,7 @@ from durable.providers import Provider, Value, provider_of
 __all__ = ["Container", "Dependencies", "ExecutionFactory", "SingletonContext", "Value"]
 
 
-class Dependencies:
+class Dependencies(ClosedOnExit):
     """The dependencies of an application, by name.
 
     ``async_executor`` is registered from the start, as a factory for each execution; register
@@ -260,28 +259,6 @@ class Dependencies:
             for container in containers:
                 closers += container.drain()
         return closers
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def _current_task() -> asyncio.Task[Any] | None:
