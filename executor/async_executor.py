@@ -155,7 +155,8 @@ class AsyncExecutor:
         """
         limit_s = self._timeout_s if timeout is _INHERIT else checked_limit(timeout)
         self._refuse_reentry()
-        await self._turns.enter()
+        if not self._turns.take():
+            await self._turns.enter()
         try:
             outcome = await self._run_cell(source, limit_s)
         finally:
@@ -244,7 +245,11 @@ class AsyncExecutor:
         else:
             self._tell(cell, run)
             outcome = await self._runner.run(cell, run, mode, limit_s)
-        return await self._finish(source, cell, run, mode, outcome)
+        outcome = self._finish(source, cell, run, mode, outcome)
+        if self._outlet is not None:
+            output.note_streams()
+            await self._send_outcome(self._outlet, run, outcome)
+        return outcome
 
     def _compile(self, source: str, run: Run) -> CompiledCell:
         if self._outlet is None:
@@ -267,7 +272,7 @@ class AsyncExecutor:
             self._namespace.namespace,
         )
 
-    async def _finish(
+    def _finish(
         self,
         source: object,
         cell: CompiledCell | None,
@@ -288,9 +293,6 @@ class AsyncExecutor:
             outcome.value = None
         elif outcome.value is not None:
             self._namespace.record_expression_result(outcome.value)
-        if self._outlet is not None:
-            output.note_streams()
-            await self._send_outcome(self._outlet, run, outcome)
         return outcome
 
     def _add_notes(
@@ -369,8 +371,8 @@ class AsyncExecutor:
             asyncio._unregister_task(task)  # type: ignore[arg-type]  # noqa: SLF001  # documented for loop authors
 
     def _is_own_call(self) -> bool:
-        run = current_run()
-        return run is not None and run is self._run and run.is_active
+        run = self._run
+        return run is not None and run.is_active and run is current_run()
 
     def _refuse_reentry(self) -> None:
         if self._is_own_call():

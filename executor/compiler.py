@@ -6,19 +6,20 @@ import __future__
 import ast
 import re
 import warnings
+import weakref
 from collections import OrderedDict
 from contextlib import suppress
 from inspect import CO_COROUTINE
 from types import CodeType
 
+from executor.lines import drop_lines, is_registered, register_lines
 from executor.routing import Route
 from executor.source import (
     TLA_FLAG,
     check_source,
-    is_registered,
+    nested_codes,
     parse,
     refuse_depth,
-    register_lines,
     with_text,
 )
 from executor.tails import split_last
@@ -45,6 +46,7 @@ class CompiledCell:
         source: The text that was compiled.
         filename: What tracebacks call it: the session, and the cell that had this text first.
         number: The number of that cell.
+        codes: The code objects to run, in order: these two.
         body: Code of all statements but a last expression, or None.
         last: Code of the last expression, or None.
         body_awaits: Whether ``body`` evaluates to a coroutine, which is to be awaited.
@@ -63,6 +65,7 @@ class CompiledCell:
         route_meaning: What those names meant.
     """
 
+    codes: tuple[CodeType, ...] = ()
     body: CodeType | None = None
     last: CodeType | None = None
     body_awaits = False
@@ -90,13 +93,17 @@ class CompiledCell:
             calls -= len(_ASYNCIO_CALL.findall(source))
         self.may_call = calls > 0 or "@" in source
 
-    @property
-    def codes(self) -> list[CodeType]:
-        """The code objects to run, in order."""
+    def complete(self) -> None:
+        """Work out what follows from ``body`` and ``last``, now that they are known."""
         body, last = self.body, self.last
-        if last is None:
-            return [] if body is None else [body]
-        return [last] if body is None else [body, last]
+        if body is not None:
+            self.codes = (body,) if last is None else (body, last)
+            self.body_awaits = bool(body.co_flags & CO_COROUTINE)
+        elif last is not None:
+            self.codes = (last,)
+        if last is not None:
+            self.last_awaits = bool(last.co_flags & CO_COROUTINE)
+        self.is_coroutine = self.body_awaits or self.last_awaits
 
 
 def compile_cell(source: str, filename: str, number: int, flags: int) -> CompiledCell:
@@ -144,7 +151,7 @@ def _compile_tree(cell: CompiledCell, flags: int) -> CompiledCell:
             raise with_text(error, source) from None
     except (RecursionError, MemoryError):
         refuse_depth(source, filename)
-    cell.is_coroutine = cell.body_awaits or cell.last_awaits
+    cell.complete()
     cell.tree = tree
     return cell
 
@@ -154,27 +161,25 @@ def _compile_text(cell: CompiledCell, flags: int) -> bool:
     parts = split_last(cell.source)
     if parts is None:
         return False
+    body, last = parts
     filename, compile_flags = cell.filename, flags | TLA_FLAG
     try:
-        if parts.last:
+        if last:
             # Not an expression after all: then the whole of it is statements.
-            with suppress(SyntaxError):
-                cell.last = compile(parts.last, filename, "eval", compile_flags, True)
-            if cell.last is None and "*" in parts.last:
-                return False  # `*values,` is an expression to a tree, and none to "eval"
+            try:
+                cell.last = compile(last, filename, "eval", compile_flags, True)
+            except SyntaxError:
+                if "*" in last:
+                    return False  # `*values,` is an expression to a tree, and none to "eval"
         if cell.last is None:
             cell.body = compile(cell.source, filename, "exec", compile_flags, True)
-        elif parts.body:
-            cell.body = compile(parts.body, filename, "exec", compile_flags, True)
+        elif body:
+            cell.body = compile(body, filename, "exec", compile_flags, True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         cell.body = cell.last = None
         return False
-    if cell.last is not None:
-        cell.last_awaits = bool(cell.last.co_flags & CO_COROUTINE)
-    if cell.body is not None:
-        cell.body_awaits = bool(cell.body.co_flags & CO_COROUTINE)
     cell.future_flags = flags
-    cell.is_coroutine = cell.body_awaits or cell.last_awaits
+    cell.complete()
     return True
 
 
@@ -231,10 +236,8 @@ def _compile_parts(cell: CompiledCell, tree: ast.Module, flags: int) -> None:
             # An import from __future__ among the statements holds for the expression too.
             flags |= cell.body.co_flags & FUTURE_FLAGS
         cell.last = compile(ast.Expression(last.value), cell.filename, "eval", flags, True)
-        cell.last_awaits = bool(cell.last.co_flags & CO_COROUTINE)
         cell.is_silent = ";" in cell.source and _is_silenced(cell.source, last)
     if cell.body is not None:
-        cell.body_awaits = bool(cell.body.co_flags & CO_COROUTINE)
         flags |= cell.body.co_flags & FUTURE_FLAGS
     cell.future_flags = flags & FUTURE_FLAGS
 
@@ -262,6 +265,8 @@ class CellCompiler:
         self._cells: OrderedDict[tuple[str, int], CompiledCell] = OrderedDict()
         self._cached_size_chars = 0
         self.future_flags = 0
+        # A session that nobody closed leaves no lines behind either.
+        weakref.finalize(self, _drop_all, self._cells).atexit = False
 
     def compile(self, source: object, number: int) -> CompiledCell:
         """Return the compiled cell for ``source``, from the cache if it was run before.
@@ -285,7 +290,7 @@ class CellCompiler:
         if is_registered(filename):
             filename = self._another(filename)
         cell = compile_cell(text, filename, number, self.future_flags)
-        register_lines(text, filename, cell.codes)
+        register_lines(text, filename)
         self._store((text, self.future_flags), cell)
         return cell
 
@@ -303,7 +308,7 @@ class CellCompiler:
 
     def clear(self) -> None:
         """Forget all cells; their lines stay for as long as their functions do."""
-        self._cells.clear()
+        _drop_all(self._cells)
         self._cached_size_chars = 0
 
     def _another(self, filename: str) -> str:
@@ -320,5 +325,22 @@ class CellCompiler:
         while len(self._cells) > _MAX_CACHED_CELLS or (
             self._cached_size_chars > _MAX_CACHED_CHARS and len(self._cells) > 1
         ):
-            _, oldest = self._cells.popitem(last=False)
-            self._cached_size_chars -= len(oldest.source)
+            self._cached_size_chars -= _drop_oldest(self._cells)
+
+
+type _Cells = OrderedDict[tuple[str, int], CompiledCell]
+
+
+def _drop_oldest(cells: _Cells) -> int:
+    """Forget the cell that was used longest ago, and answer how many characters it had."""
+    (source, _), oldest = cells.popitem(last=False)
+    filename = oldest.filename
+    codes = [weakref.ref(code) for top in oldest.codes for code in nested_codes(top)]
+    del oldest
+    drop_lines(filename, codes)
+    return len(source)
+
+
+def _drop_all(cells: _Cells) -> None:
+    while cells:
+        _drop_oldest(cells)

@@ -16,7 +16,7 @@ from types import CodeType, EllipsisType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 from executor.compiler import CompiledCell
-from executor.source import nested_code
+from executor.source import nested_codes
 
 __all__ = ["is_innocent"]
 
@@ -103,7 +103,7 @@ def _names(codes: Iterable[CodeType]) -> tuple[str, ...] | None:
     """The names that code may look up; None where some of it is not for a glance."""
     found: dict[str, None] = {}
     for top in codes:
-        for code in nested_code(top):
+        for code in nested_codes(top):
             if code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR):
                 return None
             for name in code.co_names:
@@ -151,7 +151,7 @@ def _holds_plain(container: Any) -> bool:
 
 def _imports(function: CodeType) -> bool:
     """Whether a function may import; operands that look like it count too."""
-    return any(_IMPORT_NAME in code.co_code for code in nested_code(function))
+    return any(_IMPORT_NAME in code.co_code for code in nested_codes(function))
 
 
 def _is_simple(function: FunctionType, namespace: dict[str, Any]) -> bool:

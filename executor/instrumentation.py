@@ -6,7 +6,7 @@ takes them up at its next instruction, whichever thread set them.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -71,12 +71,3 @@ def remove_events(code: CodeType, events: int) -> None:
         present = sys.monitoring.get_local_events(tool, code)
         if present & events:
             sys.monitoring.set_local_events(tool, code, present & ~events)
-
-
-def nested_codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and those of the functions, classes and generators defined in it."""
-    pending = [code]
-    while pending:
-        current = pending.pop()
-        yield current
-        pending.extend(const for const in current.co_consts if isinstance(const, CodeType))

@@ -17,13 +17,14 @@ import linecache
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple
 
-from executor.instrumentation import add_events, nested_codes, register, remove_events, tool_id
+from executor.instrumentation import add_events, register, remove_events, tool_id
 from executor.safepoints import SafePoints, safe_points
+from executor.source import nested_codes
 
 __all__ = [
     "ALL_FRAMES",
@@ -165,38 +166,30 @@ class Guard:
         abandoned: The thread was given up.
     """
 
-    __slots__ = (
-        "abandon",
-        "abandoned",
-        "allowance",
-        "asked_s",
-        "bases",
-        "beat_s",
-        "cancel",
-        "cancelled_s",
-        "candidate",
-        "codes",
-        "coroutine",
-        "dedicated",
-        "delivered",
-        "due_s",
-        "freed",
-        "known",
-        "last_seen",
-        "last_stack",
-        "lock",
-        "loop",
-        "namespace",
-        "patience_s",
-        "positions",
-        "prefix",
-        "reach",
-        "reason",
-        "released",
-        "stage",
-        "targets",
-        "thread_id",
-    )
+    # One is made for every cell, and few of them come to be pressed: what most never need is kept
+    # by the class.
+    abandon: Callable[[], object] | None = None
+    abandoned = False
+    allowance: float = 0
+    asked_s: float | None = None
+    beat_s: float | None = None
+    cancel: Callable[[], object] | None = None
+    cancelled_s = -math.inf
+    candidate: FrameType | None = None
+    coroutine: Any = None
+    dedicated = False
+    delivered = 0
+    freed: Callable[[], object] | None = None
+    known: tuple[FrameType, FrameType | None, FrameType] | None = None
+    last_seen: tuple[FrameType, int, int] | None = None
+    last_stack: Sequence[FrameType] = ()
+    lock: threading.Lock | None = None
+    patience_s: float | None = None
+    positions: tuple[Position, ...] = ()
+    reach = OWN_FRAMES
+    reason: str | None = None
+    released = False
+    stage = 0
 
     def __init__(
         self,
@@ -207,39 +200,15 @@ class Guard:
         codes: tuple[CodeType, ...] = (),
         due_s: float = math.inf,
         loop: asyncio.AbstractEventLoop | None = None,
-        dedicated: bool = False,
-        cancel: Callable[[], object] | None = None,
     ) -> None:
         self.thread_id = thread_id
-        self.dedicated = dedicated
         self.prefix = prefix
         self.namespace = namespace
         self.codes = codes
         self.due_s = due_s
         self.loop = loop
-        self.cancel = cancel
-        self.cancelled_s = -math.inf
-        self.coroutine: Any = None
-        self.abandon: Callable[[], object] | None = None
-        self.patience_s: float | None = None
-        self.asked_s: float | None = None
-        self.freed: Callable[[], object] | None = None
-        self.reason: str | None = None
-        self.reach = OWN_FRAMES
-        self.allowance: float = 0
-        self.delivered = 0
         self.bases: list[FrameType] = []
-        self.positions: tuple[Position, ...] = ()
-        self.released = False
-        self.abandoned = False
-        self.stage = 0
-        self.beat_s: float | None = None
-        self.candidate: FrameType | None = None
-        self.known: tuple[FrameType, FrameType | None, FrameType] | None = None
-        self.last_stack: list[FrameType] = []
-        self.last_seen: tuple[FrameType, int, int] | None = None
         self.targets: dict[int, CodeType] = {}
-        self.lock: threading.Lock | None = None
 
     def owns(self, frame: FrameType) -> bool:
         """Whether the frame runs in the session's namespace: its cells, and what they exec."""

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
-from executor.instrumentation import add_events, nested_codes, register, remove_events, tool_id
+from executor.instrumentation import add_events, register, remove_events, tool_id
+from executor.source import nested_codes
 
 __all__ = ["STALL_THRESHOLD_S", "Experience", "LoopWatch", "Stall", "experience", "observe"]
 

@@ -10,7 +10,7 @@ from executor.compiler import CompiledCell, rewritten_tree
 from executor.innocence import is_innocent
 from executor.modes import ExecutionMode
 from executor.routing import Route, route
-from executor.source import nested_code
+from executor.source import nested_codes
 
 __all__ = ["CellRouter"]
 
@@ -64,7 +64,7 @@ class CellRouter:
         found: dict[str, None] = {}
         pending: list[CodeType] = list(cell.codes)
         while pending and len(found) < _MAX_NAMES:
-            for code in nested_code(pending.pop()):
+            for code in nested_codes(pending.pop()):
                 for name in code.co_names:
                     if name in found:
                         continue

@@ -146,8 +146,8 @@ class _LoopCell:
                 waits_for = step()
             except StopIteration as end:
                 self._code = None
-                traceback = end.__traceback__
-                if traceback is not None and traceback.tb_next is not None:
+                # Not into a variable: a frame that refers to its own traceback is a cycle.
+                if end.__traceback__ is not None and end.__traceback__.tb_next is not None:
                     # Raised, not returned: of module code CPython does not tell the two apart.
                     raise RuntimeError("coroutine raised StopIteration") from end
                 return end.value
@@ -202,32 +202,29 @@ class _LoopCell:
             second one abandons it.
         """
         due_s = None if limit_s is None else self._loop.time() + limit_s
+        cancellation: asyncio.CancelledError | None = None
+        # A cell that lets the others have their turn just once has ended when this one comes.
+        waits_for: Awaitable[None] = _next_round()
         try:
-            return await self._wait_until(due_s)
+            while self.outcome is None:
+                try:
+                    await waits_for
+                except asyncio.CancelledError as error:
+                    if cancellation is None:
+                        cancellation = error
+                        self.stop(Stop.CANCEL)
+                    else:
+                        self.abandon()
+                if self.outcome is None:
+                    waits_for = self._waiter = self._loop.create_future()
+                    if self._timer is None and due_s is not None:
+                        self._timer = self._loop.call_at(due_s, self.stop, Stop.TIMEOUT)
         finally:
             self._waiter = None
             if self._timer is not None:
                 self._timer.cancel()
             if self._grace is not None:
                 self._grace.cancel()
-
-    async def _wait_until(self, due_s: float | None) -> asyncio.CancelledError | None:
-        cancellation: asyncio.CancelledError | None = None
-        # A cell that lets the others have their turn just once has ended when this one comes.
-        waits_for: Awaitable[None] = _next_round()
-        while self.outcome is None:
-            try:
-                await waits_for
-            except asyncio.CancelledError as error:
-                if cancellation is None:
-                    cancellation = error
-                    self.stop(Stop.CANCEL)
-                else:
-                    self.abandon()
-            if self.outcome is None:
-                waits_for = self._waiter = self._loop.create_future()
-                if self._timer is None and due_s is not None:
-                    self._timer = self._loop.call_at(due_s, self.stop, Stop.TIMEOUT)
         return cancellation
 
     def _wake(self) -> None:

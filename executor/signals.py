@@ -10,6 +10,7 @@ import contextlib
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
@@ -26,32 +27,35 @@ class SignalBridge:
     """The process's use of the signal: who needs it, and what was installed before."""
 
     def __init__(self) -> None:
-        self._users: set[int] = set()
+        # An executor that nobody closed is no user any more once it is gone.
+        self._users: weakref.WeakSet[object] = weakref.WeakSet()
         self._previous: _Handler = None
         self._installed = False
         self._aimed: tuple[Guard, ...] = ()
 
-    def acquire(self, user: object) -> None:
-        """Install the handler if this is the main thread; cheap when it is installed already.
+    def acquire(self, user: object) -> bool:
+        """Install the handler if this is the main thread.
 
         Args:
             user: An executor; the handler stays until its :meth:`release`.
+
+        Returns:
+            Whether it is installed; where not, another thread or platform is to blame.
         """
-        if id(user) in self._users or _SIGNAL is None:
-            return
-        if threading.current_thread() is not threading.main_thread():
-            return
+        if _SIGNAL is None or threading.current_thread() is not threading.main_thread():
+            return False
         if not self._installed:
             try:
                 self._previous = signal.signal(_SIGNAL, self._handle)
             except ValueError:  # not the main interpreter
-                return
+                return False
             self._installed = True
-        self._users.add(id(user))
+        self._users.add(user)
+        return True
 
     def release(self, user: object) -> None:
         """Put the previous handler back if nobody else needs ours."""
-        self._users.discard(id(user))
+        self._users.discard(user)
         if self._users or not self._installed or _SIGNAL is None:
             return
         if threading.current_thread() is not threading.main_thread():

@@ -1,21 +1,18 @@
-"""Source text: what is refused before it is parsed, and how tracebacks find its lines again."""
+"""Source text: what is refused before it is parsed, and what is parsed."""
 
 from __future__ import annotations
 
 import ast
-import linecache
-import weakref
-from collections.abc import Iterable
 from types import CodeType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 __all__ = [
     "MAX_SOURCE_SIZE_CHARS",
     "TLA_FLAG",
     "check_source",
-    "nested_code",
+    "nested_codes",
     "parse",
-    "register_lines",
+    "split_lines",
     "with_text",
 ]
 
@@ -27,8 +24,6 @@ MAX_SOURCE_SIZE_CHARS = 2 * 1024 * 1024
 Parsing and compiling hold the event loop: two million characters of dense code take about
 three seconds and half a gigabyte of syntax tree. Data of that size belongs in a file.
 """
-
-_OPENING = {"(": ")", "[": "]", "{": "}"}
 
 
 def check_source(source: object, filename: str) -> str:
@@ -93,7 +88,7 @@ def refuse_depth(source: str, filename: str) -> NoReturn:
 def with_text(error: SyntaxError, source: str) -> SyntaxError:
     """Give ``error`` the line it points at, which CPython looks for in a file on disk."""
     if error.text is None and error.lineno is not None:
-        lines = _lines(source)
+        lines = split_lines(source)
         if 0 < error.lineno <= len(lines):
             error.text = lines[error.lineno - 1]
     return error
@@ -122,7 +117,7 @@ def _deepest_bracket(source: str) -> tuple[int, int]:
     return position, deepest
 
 
-def _lines(source: str) -> list[str]:
+def split_lines(source: str) -> list[str]:
     """Split where CPython's tokenizer does: form feeds and Unicode separators do not count."""
     if "\r" in source:
         source = source.replace("\r\n", "\n").replace("\r", "\n")
@@ -134,70 +129,9 @@ def _lines(source: str) -> list[str]:
     return lines
 
 
-def nested_code(code: CodeType) -> Iterable[CodeType]:
-    """Yield ``code`` and every code object inside it."""
-    yield code
-    for constant in code.co_consts:
-        if type(constant) is CodeType:
-            yield from nested_code(constant)
-
-
-class _Lease(weakref.ref[CodeType]):
-    """Keeps a cell's lines for as long as one code object of the cell lives."""
-
-    __slots__ = ("filename",)
-
-    filename: str
-
-
-# Leases by file name. Lines outlive the compiled cell where one of its functions does, and 100,000
-# cells that left nothing behind leave no lines either.
-_leases: dict[str, set[_Lease]] = {}
-
-
-def register_lines(source: str, filename: str, codes: Iterable[CodeType]) -> None:
-    """Let tracebacks and :mod:`inspect` find the lines of ``codes`` under ``filename``.
-
-    Args:
-        source: The whole text of the cell.
-        filename: The name that the code objects carry.
-        codes: The top code objects of the cell; the lines stay until the last of them and of the
-            code nested in them is gone.
-    """
-    leases = _leases.get(filename)
-    if leases is None:
-        leases = _leases[filename] = set()
-    for code in codes:
-        lease = _Lease(code, _expire)
-        lease.filename = filename
-        leases.add(lease)
-        for constant in code.co_consts:
-            if type(constant) is CodeType:
-                for nested in nested_code(constant):
-                    lease = _Lease(nested, _expire)
-                    lease.filename = filename
-                    leases.add(lease)
-    show_lines(source, filename)
-
-
-def show_lines(source: str, filename: str) -> None:
-    """Enter the lines in :mod:`linecache`; again where somebody cleared that cache."""
-    # A modification time of None survives linecache.checkcache().
-    entry: Any = (len(source), None, _lines(source), filename)
-    linecache.cache[filename] = entry
-
-
-def is_registered(filename: str) -> bool:
-    """Whether code of a cell with this name is alive in any session."""
-    return filename in _leases
-
-
-def _expire(reference: weakref.ref[CodeType]) -> None:
-    assert isinstance(reference, _Lease)  # the only kind that names this callback
-    leases = _leases.get(reference.filename)
-    if leases is None:
-        return
-    leases.discard(reference)
-    if not leases:
-        del _leases[reference.filename]
-        linecache.cache.pop(reference.filename, None)
+def nested_codes(code: CodeType) -> list[CodeType]:
+    """Return ``code`` and the code of the functions, classes and generators defined in it."""
+    found = [code]
+    for each in found:  # which grows meanwhile
+        found.extend([nested for nested in each.co_consts if type(nested) is CodeType])
+    return found

@@ -12,8 +12,8 @@ from types import CodeType
 from typing import NamedTuple
 
 from executor.compiler import FUTURE_FLAGS, CompiledCell, rewritten_tree
-from executor.instrumentation import nested_codes
-from executor.source import TLA_FLAG, register_lines
+from executor.lines import lease_lines
+from executor.source import TLA_FLAG, nested_codes
 
 __all__ = ["Part", "mentions_loop", "split"]
 
@@ -102,7 +102,7 @@ def split(cell: CompiledCell, lines: Collection[int]) -> list[Part] | None:
         parts.append(_part(staying, cell, flags, is_last=False))
     if not any(part.blocks for part in parts):
         return None
-    register_lines(cell.source, cell.filename, [part.code for part in parts])
+    lease_lines(cell.filename, [part.code for part in parts])
     return parts
 
 

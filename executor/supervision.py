@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from types import CodeType
 from typing import Any
 
 from executor.compiler import CompiledCell
@@ -45,6 +44,7 @@ class Supervisor:
         self._threads = ThreadedExecutor(f"sostenuto {session}")
         self.guard: Guard | None = None
         self._idle: Guard | None = None
+        self._has_signal = False
 
     @property
     def abandoned(self) -> list[threading.Thread]:
@@ -61,7 +61,8 @@ class Supervisor:
             limit_s: Seconds it may take, or None.
             loop: Whose thread the cell is going to hold.
         """
-        watchdog.signals.acquire(self)
+        if not self._has_signal:
+            self._has_signal = watchdog.signals.acquire(self)
         guard = self._new_guard(cell, limit_s, loop)
         watchdog.watch(guard)
         return guard
@@ -119,12 +120,11 @@ class Supervisor:
     def _new_guard(
         self, cell: CompiledCell, limit_s: float | None, loop: asyncio.AbstractEventLoop
     ) -> Guard:
-        codes: tuple[CodeType, ...] = tuple(cell.codes)
         guard = self.guard = Guard(
             thread_id=threading.get_ident(),
             prefix=CELL_PREFIX,
             namespace=self._namespace,
-            codes=codes,
+            codes=cell.codes,
             due_s=math.inf if limit_s is None else time.monotonic() + limit_s,
             loop=loop,
         )
@@ -287,6 +287,7 @@ class Supervisor:
         self.wake()
         self._threads.close()
         watchdog.signals.release(self)
+        self._has_signal = False
 
 
 def _outcome_of(call: Callable[[], Any]) -> Outcome:

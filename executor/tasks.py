@@ -51,8 +51,9 @@ class TaskRegistry:
 
     def settle(self, run: Run) -> None:
         """Report the failures that ``run`` has not taken, now that it has ended."""
-        for task in [each for each, owner in self._failed.items() if owner is run]:
-            self._report_if_lost(task)
+        if self._failed:
+            for task in [each for each, owner in self._failed.items() if owner is run]:
+                self._report_if_lost(task)
 
     def flush(self) -> None:
         """Report every failure that is left."""

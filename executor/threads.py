@@ -212,6 +212,7 @@ class ThreadedExecutor:
                 raise
             finally:
                 self._watchdog.release(guard)
+                guard.abandon = None  # job and guard know each other: a cycle would keep the value
                 if guard.abandoned:
                     self._give_up(worker)
         if guard.abandoned:

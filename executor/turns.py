@@ -17,10 +17,16 @@ class Turns:
         self.is_taken = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def take(self) -> bool:
+        """Take the turn if it is free; if so it needs a ``leave()``."""
+        if self.is_taken:
+            return False
+        self.is_taken = True
+        return True
+
     async def enter(self) -> None:
         """Wait for one's turn; every ``enter()`` that returned needs one ``leave()``."""
-        if not self.is_taken:
-            self.is_taken = True
+        if self.take():
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)

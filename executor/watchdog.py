@@ -122,12 +122,8 @@ class Watchdog:
         if guard.abandoned:
             return
         guard.released = True
-        if guard.targets:
-            unaim(guard)
-        if guard.bases:
-            guard.bases = []
-        guard.candidate = guard.last_seen = guard.known = None
-        guard.last_stack = []
+        if guard.reason is not None:
+            _let_go(guard)
 
     def _rouse(self) -> None:
         if self._thread is None:
@@ -296,17 +292,15 @@ class Watchdog:
         self._guards.pop(guard, None)
         self._ghosts[guard] = -math.inf
         self._haunt(guard, now_s)
-        if guard.abandon is not None:
-            _call_soon(guard, guard.abandon)
+        abandon = guard.abandon
+        if abandon is not None:
+            _call_soon(guard, abandon)
 
     def _haunt(self, guard: Guard, now_s: float) -> None:
         """Keep an exception waiting for an abandoned thread, wherever it comes back to Python."""
         if guard.released:
             del self._ghosts[guard]
-            unaim(guard)
-            guard.bases = []
-            guard.candidate = guard.last_seen = guard.known = None
-            guard.last_stack = []
+            _let_go(guard)
         elif now_s - self._ghosts[guard] >= _REMIND_S:
             self._ghosts[guard] = now_s
             frame = _frame_of(guard.thread_id)
@@ -314,6 +308,14 @@ class Watchdog:
             aim(guard, guard.codes)
             aim(guard, [each.f_code for each in stack])
             strike(guard)
+
+
+def _let_go(guard: Guard) -> None:
+    """Take back what pressing a guard has left behind, frames above all."""
+    unaim(guard)
+    guard.bases = []
+    guard.candidate = guard.last_seen = guard.known = None
+    guard.last_stack = ()
 
 
 def _frame_of(thread_id: int) -> FrameType | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import inspect
 import linecache
 import logging
 import subprocess
@@ -675,6 +677,59 @@ async def test_a_turn_that_comes_together_with_a_cancellation_is_handed_on() -> 
     await asyncio.wait_for(third, 1)
     turns.leave()
     assert not turns.is_taken
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "await asyncio.sleep(0)",
+        "await asyncio.sleep(0.0001)",
+        "await asyncio.sleep(0); 1 / 0",
+        "def f(): return [n for n in range(3)]\nf()",
+        "def f(): await asyncio.sleep(0)\nawait f()",
+        "import time; time.sleep(0); object()",
+        "import time; time.sleep(0); 1 / 0",
+    ],
+)
+async def test_no_cell_leaves_a_reference_cycle_behind(executor, source) -> None:
+    async def run(count: int) -> None:
+        for number in range(count):
+            with contextlib.suppress(ZeroDivisionError):
+                await executor.execute(f"{source}  # {number}")
+
+    await run(20)
+    gc.collect()
+    gc.disable()
+    try:
+        await run(50)
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
+
+
+async def test_lines_stay_for_functions_whose_cell_is_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr("executor.compiler._MAX_CACHED_CELLS", 2)
+    async with AsyncExecutor(execution_id="forgotten") as executor:
+        await executor.execute("def outer():\n    def inner(): return 1 / 0\n    return inner")
+        await executor.execute("inner = outer()\ndel outer")
+        for number in range(5):
+            await executor.execute(f"x = {number}")
+        inner = executor.namespace.namespace["inner"]
+        assert inspect.getsource(inner).strip() == "def inner(): return 1 / 0"
+    assert inspect.getsource(inner).strip() == "def inner(): return 1 / 0"
+    executor.namespace.namespace.clear()
+    del inner
+    gc.collect()
+    assert not [name for name in linecache.cache if name.startswith("<sostenuto forgotten")]
+
+
+async def test_a_session_that_nobody_closed_leaves_no_lines_behind() -> None:
+    executor = AsyncExecutor(execution_id="left open")
+    await executor.execute("def f(): return 1")
+    await executor.execute("[n for n in range(3)]")
+    del executor
+    gc.collect()
+    assert not [name for name in linecache.cache if name.startswith("<sostenuto left open")]
 
 
 async def test_a_subclass_of_str_is_run_as_the_text_it_holds(executor) -> None:

@@ -110,6 +110,7 @@ def _check_split(source: str) -> None:
     parts = split_last(source)
     if parts is None:
         return
+    body_text, last_text = parts
     flags = ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
         compile(source, "<cell>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
@@ -118,21 +119,21 @@ def _check_split(source: str) -> None:
         return
     last = tree.body[-1] if tree.body else None
     expression = None
-    if parts.last:
+    if last_text:
         try:
-            expression = compile(parts.last, "<cell>", "eval", flags, True).body
+            expression = compile(last_text, "<cell>", "eval", flags, True).body
         except SyntaxError:
             expression = None
     if not isinstance(last, ast.Expr):
         assert expression is None
         return
-    if expression is None and "*" in parts.last:
+    if expression is None and "*" in last_text:
         return  # `*values,` is left to the tree when "eval" refuses it
     assert expression is not None
     assert ast.dump(expression, include_attributes=True) == ast.dump(
         last.value, include_attributes=True
     )
-    body = compile(parts.body, "<cell>", "exec", flags, True).body if parts.body else []
+    body = compile(body_text, "<cell>", "exec", flags, True).body if body_text else []
     assert [ast.dump(each, include_attributes=True) for each in body] == [
         ast.dump(each, include_attributes=True) for each in tree.body[:-1]
     ]

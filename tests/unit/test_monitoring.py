@@ -12,8 +12,9 @@ from inspect import CO_COROUTINE
 import pytest
 
 from executor import AsyncExecutor, ExecutionMode
-from executor.instrumentation import nested_codes, tool_id
+from executor.instrumentation import tool_id
 from executor.monitoring import Experience, LoopWatch, Stall, current_watch, experience, observe
+from executor.source import nested_codes
 
 pytestmark = pytest.mark.unit
 
