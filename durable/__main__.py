@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from durable.cli import main
+import sys
+from typing import Any
 
 __all__ = ["main"]
+
+
+def main() -> Any:
+    """Run the command line; ends the process with a documented exit code."""
+    try:
+        from durable.cli import main as run
+    except KeyboardInterrupt:
+        print("sostenuto: interrupted", file=sys.stderr)
+        sys.exit(130)
+    return run()
+
 
 if __name__ == "__main__":
     main()

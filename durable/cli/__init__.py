@@ -378,6 +378,7 @@ def main(argv: list[str] | None = None) -> Any:
         if end.message:
             print(f"sostenuto: {end.message}", file=sys.stderr)
         sys.exit(int(end.code))
-    except KeyboardInterrupt:
-        print("sostenuto: interrupted", file=sys.stderr)
-        sys.exit(int(ExitCode.INTERRUPTED))
+    except SystemExit as end:
+        if end.code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
+            print("sostenuto: interrupted", file=sys.stderr)
+        raise

@@ -108,12 +108,14 @@ class LineProgress:
         self._next_at = 0.0
         self._shown = ""
         self._cell = ""
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._line(self._activity.summary())
+        self._closed = True
 
     def update(self) -> None:
         """Show each new cell, and the activity at most once a second."""
@@ -130,7 +132,7 @@ class LineProgress:
         self._line(text)
 
     def _line(self, text: str) -> None:
-        if text != self._shown:
+        if text != self._shown and not self._closed:
             self._shown = text
             print(f"sostenuto: {text}", file=self._stream, flush=True)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -24,6 +22,7 @@ from durable.cli.source_files import (
     parse_duration,
     read_source,
 )
+from durable.cli.stopping import Stopper
 from durable.cli.stores import opened
 from durable.errors import (
     EngineUnavailableError,
@@ -91,8 +90,32 @@ async def _run(
     request: RunRequest, source: SourceText, timeout_s: float | None, wait_s: float | None
 ) -> ExitCode:
     base_id = request.id if request.id is not None else default_id(source)
-    async with _interruptible() as interrupted, opened(request.db) as app:
-        execution_id, known = await _generation(app, base_id, source, force=request.force)
+    stopper = Stopper(_say)
+    stopper.farewell = (
+        f"interrupted; steps that are done stay done. Resume with: {_resume(request, base_id)}"
+    )
+    with stopper.handling():
+        try:
+            return await _run_until(stopper, request, source, base_id, timeout_s, wait_s)
+        except asyncio.CancelledError:
+            if not stopper.interrupted.is_set():
+                raise
+            _say("interrupted before anything ran")
+            return ExitCode.INTERRUPTED
+
+
+async def _run_until(
+    stopper: Stopper,
+    request: RunRequest,
+    source: SourceText,
+    base_id: str,
+    timeout_s: float | None,
+    wait_s: float | None,
+) -> ExitCode:
+    async with contextlib.AsyncExitStack() as stack:
+        with stopper.cancelling():
+            app = await stack.enter_async_context(opened(request.db))
+            execution_id, known = await _generation(app, base_id, source, force=request.force)
         if known is not None and known.state != "pending":
             return _report_recorded(request, known)
         activity = Activity()
@@ -113,17 +136,17 @@ async def _run(
                 timeout=timeout_s,
                 filename=str(source.path) if source.path is not None else None,
             )
-            code = await _follow(app, handle, activity, interrupted, wait_s)
+            code = await _follow(app, handle, activity, stopper.interrupted, wait_s)
         if code is ExitCode.INTERRUPTED:
-            _say(
-                "interrupted; steps that are done stay done. "
-                f"Resume with: {_resume(request, base_id)}"
-            )
+            _say(stopper.farewell)
             return code
         if code is ExitCode.SUSPENDED:
             _say(_suspended_text(activity, request, base_id))
             return code
-        return await _report(app, request, execution_id)
+        record = await app.execution(execution_id)
+        if record.state in ("rejected_timedout", "rejected_canceled"):
+            stopper.leave(_exit_code(record))
+        return _print(request, record)
 
 
 async def _follow(
@@ -261,10 +284,6 @@ def _report_recorded(request: RunRequest, record: ExecutionRecord) -> ExitCode:
     return _print(request, record)
 
 
-async def _report(app: Durable, request: RunRequest, execution_id: str) -> ExitCode:
-    return _print(request, await app.execution(execution_id))
-
-
 def _print(request: RunRequest, record: ExecutionRecord) -> ExitCode:
     if request.json:
         print(record_json(record))
@@ -272,6 +291,10 @@ def _print(request: RunRequest, record: ExecutionRecord) -> ExitCode:
         print_result(record)
     else:
         print_failure(record)
+    return _exit_code(record)
+
+
+def _exit_code(record: ExecutionRecord) -> ExitCode:
     match record.state:
         case "resolved":
             return ExitCode.DONE
@@ -284,27 +307,3 @@ def _print(request: RunRequest, record: ExecutionRecord) -> ExitCode:
 def _say(text: str) -> None:
     for line in text.splitlines():
         print(f"sostenuto: {line}", file=sys.stderr)
-
-
-@contextlib.asynccontextmanager
-async def _interruptible() -> AsyncIterator[asyncio.Event]:
-    """Turn the first Ctrl-C or SIGTERM into a clean stop; a second one kills."""
-    interrupted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    handled: list[signal.Signals] = []
-
-    def interrupt(number: signal.Signals) -> None:
-        interrupted.set()
-        for each in handled:
-            loop.remove_signal_handler(each)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError, RuntimeError):
-            loop.add_signal_handler(number, interrupt, number)
-            handled.append(number)
-    try:
-        yield interrupted
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)

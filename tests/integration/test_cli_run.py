@@ -238,6 +238,67 @@ def test_ctrl_c_hands_the_execution_back_and_prints_how_to_resume(shell: Shell) 
     assert shell.json("show", "slow", "--db", "runs.db")["state"] == "pending"
 
 
+FROZEN = {
+    "a loop that computes for ever": "while True:\n    pass\n",
+    "a step that holds the loop": "import time\n"
+    "async def f():\n    time.sleep(600)\nawait ctx.run(f)\n",
+    "a step whose thread never ends": "def f():\n    while True:\n        pass\nawait ctx.run(f)\n",
+    "a call in a thread of the session": "import time\ntime.sleep(600)\n",
+    "cleanup that never ends": "import asyncio\ntry:\n    await asyncio.sleep(600)\n"
+    "finally:\n    import time\n    time.sleep(600)\n",
+}
+
+
+@pytest.mark.parametrize("source", FROZEN.values(), ids=FROZEN.keys())
+def test_ctrl_c_ends_code_that_does_not_end_by_itself(shell: Shell, source: str) -> None:
+    shell.write("frozen.py", "print('begun')\nopen('mark', 'w').close()\n" + source)
+    errors = shell.directory / "errors"
+    output = shell.directory / "output"
+    with errors.open("w") as stream, output.open("w") as out:
+        process = shell.start("run", "frozen.py", "--db", "r.db", stdout=out, stderr=stream)
+        give_up = time.monotonic() + LIMIT_S
+        while not (shell.directory / "mark").exists():
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        time.sleep(0.5)  # into the frozen part; earlier is as good, only not as telling
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=LIMIT_S) == 130
+    text = errors.read_text()
+    assert text.count("Resume with: sostenuto run frozen.py --db r.db") == 1
+    assert "Traceback" not in text
+    assert output.read_text() == "begun\n", "what was printed before is not lost"
+    assert [record["state"] for record in shell.json("ls", "--db", "r.db")] == ["pending"]
+
+
+def test_a_second_ctrl_c_ends_it_at_once(shell: Shell) -> None:
+    shell.write("stubborn.py", FROZEN["a loop that computes for ever"])
+    process = shell.start("run", "stubborn.py", "--db", "r.db")
+    assert process.stderr is not None
+    assert "running" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    # Two signals that meet may be handled in either order: each ends it, one way or the other.
+    assert process.wait(timeout=LIMIT_S) in {130, -signal.SIGINT, -signal.SIGTERM}
+    process.communicate()
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3, 0.5, 0.8])
+def test_ctrl_c_in_the_first_second_leaves_no_traceback(shell: Shell, after_s: float) -> None:
+    shell.write("slow.py", SLOW)
+    process = shell.start("run", "slow.py", "--id", "slow", "--db", "runs.db")
+    time.sleep(after_s)  # somewhere between the interpreter's start and the first steps
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode in {130, -signal.SIGINT}
+    assert "durable/" not in errors, "a traceback of ours"
+    assert process.returncode != 130 or "interrupted" in errors
+
+
+def test_a_step_that_outlives_the_time_limit_does_not_keep_the_process(shell: Shell) -> None:
+    source = FROZEN["a step whose thread never ends"]
+    shell.run("run", "--timeout", "1", "--db", "r.db", "-c", source, code=124)
+
+
 def test_ctrl_c_on_a_terminal_leaves_it_tidy(shell: Shell) -> None:
     shell.write("slow.py", SLOW)
     master, slave = pty.openpty()
