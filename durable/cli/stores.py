@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from resonate_base import ConnectorError
 
 from durable.cli.exits import Exit, ExitCode
-from durable.config import EngineUrl, default_database, parse_url
-from durable.errors import ConfigurationError, DurableError, EngineUnavailableError
+from durable.config import EngineUrl, default_database, hide_password, parse_url
+from durable.errors import (
+    ConfigurationError,
+    DurableError,
+    EngineUnavailableError,
+    UndecodableValueError,
+)
 from durable.runtime import Durable
 
 __all__ = ["existing_file", "needed_file", "opened", "store_url"]
 
 #: Seconds that an engine across a network has for its first answer.
 ANSWER_S = 10.0
+
+#: Seconds for a connection to an engine's port: what is not there is told at once, not after
+#: the retries of a client.
+CONNECT_S = 3.0
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "nats": 4222, "tls": 4222}
 
 
 @contextlib.asynccontextmanager
@@ -59,19 +73,67 @@ async def opened(
 
 async def _start(app: Durable, url: EngineUrl) -> None:
     """Start the app; an engine across a network must answer soon."""
-    if url.path is not None:
+    if url.path is not None or url.kind == "memory":
         await app.start()
         return
+    await _connect(url)
     try:
-        async with asyncio.timeout(ANSWER_S):
-            await app.start()
-            await app.engine.promises.search(None, None, 1, None)
+        with _quiet_sdk():
+            async with asyncio.timeout(ANSWER_S):
+                await app.start()
+                await app.engine.promises.search(None, None, 1, None)
     except TimeoutError:
+        raise _unreachable(url, f"no answer within {ANSWER_S:g} s") from None
+    except (ConnectorError, EngineUnavailableError) as error:
+        raise _unreachable(url, _text(error)) from error
+    except UndecodableValueError as error:
         raise Exit(
             ExitCode.UNREACHABLE,
-            f"no engine answered at {url.url!r} within {ANSWER_S:g} s: check the address, and "
-            "that it runs",
-        ) from None
+            f"what answers at {url.shown!r} is no Resonate engine: check the address "
+            f"({_brief(error.__cause__ or error)})",
+        ) from error
+
+
+async def _connect(url: EngineUrl) -> None:
+    """Open a connection to an engine's port and close it again.
+
+    Raises:
+        Exit: Nothing listens there.
+    """
+    parts = urlsplit(url.url)
+    if parts.scheme not in _DEFAULT_PORTS or "," in parts.netloc or not parts.hostname:
+        return  # several hosts, or an address that only its client can read
+    try:
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        async with asyncio.timeout(CONNECT_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except ValueError as error:
+        raise Exit(ExitCode.USAGE, f"{url.shown!r} cannot be used: {error}") from error
+    except TimeoutError:
+        raise _unreachable(url, f"no connection within {CONNECT_S:g} s") from None
+    except OSError as error:
+        refused = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise _unreachable(url, refused or str(error)) from error
+    writer.close()
+
+
+def _unreachable(url: EngineUrl, reason: str) -> Exit:
+    return Exit(
+        ExitCode.UNREACHABLE,
+        f"no engine answers at {url.shown!r}: {reason}. Start it, or name another with --db",
+    )
+
+
+@contextlib.contextmanager
+def _quiet_sdk() -> Iterator[None]:
+    """Keep the SDK's own lines about its retries out of a start that is reported as a whole."""
+    logger = logging.getLogger("resonate")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def store_url(db: str | None) -> EngineUrl:
@@ -113,8 +175,8 @@ def needed_file(db: str | None, command: str) -> Path:
     if path is None:
         raise Exit(
             ExitCode.USAGE,
-            f"sostenuto {command} works on a SQLite file, and --db {db!r} names another engine: "
-            "use that engine's own tools",
+            f"sostenuto {command} works on a SQLite file, and --db names another engine, "
+            f"{hide_password(str(db))!r}: use that engine's own tools",
         )
     return path
 
@@ -122,3 +184,8 @@ def needed_file(db: str | None, command: str) -> Path:
 def _text(error: BaseException) -> str:
     inner = getattr(error, "error", None)
     return str(inner) if isinstance(inner, Exception) and str(inner) else str(error)
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(_text(error).split())
+    return text if len(text) <= 160 else f"{text[:160]}..."

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import http.server
 import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -176,9 +179,40 @@ def test_databases_that_cannot_be_used_are_named_and_left_untouched(shell: Shell
     assert "no/such/directory" in done.stderr
 
 
-def test_an_engine_that_does_not_answer_ends_with_code_3(shell: Shell) -> None:
-    done = shell.run("run", "-c", "1", "--db", "http://127.0.0.1:9", code=3)
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize("command", [("run", "-c", "1"), ("ls",), ("resolve", "x")])
+@pytest.mark.parametrize("scheme", ["http", "nats"])
+def test_an_engine_that_does_not_answer_is_named_at_once_with_code_3(
+    shell: Shell, scheme: str, command: tuple[str, ...]
+) -> None:
+    with socket.socket() as taken:  # bound, but nothing listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        done = shell.run(*command, "--db", f"{scheme}://u:secret@127.0.0.1:{port}", code=3)
+    assert done.stderr == (
+        f"sostenuto: no engine answers at '{scheme}://u:***@127.0.0.1:{port}': Connection refused. "
+        "Start it, or name another with --db\n"
+    )
+
+
+def test_an_address_that_answers_something_else_is_no_engine(shell: Shell) -> None:
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_error(501, "a page of many lines")
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            done = shell.run("ls", "--db", f"http://127.0.0.1:{server.server_port}", code=3)
+        finally:
+            server.shutdown()
+    assert "is no Resonate engine: check the address" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_timeout_ends_with_code_124_and_says_where_the_code_stood(shell: Shell) -> None:
