@@ -12,11 +12,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from executor import output, tasks
+from executor.callbacks import contain_callbacks
 from executor.compiler import CellCompiler, CompiledCell
 from executor.deadlines import add_notes, checked_limit
 from executor.errors import ExecutorClosedError, ReentrantExecutionError
 from executor.main_module import share_main
 from executor.modes import ExecutionMode
+from executor.monitoring import name_of
 from executor.namespace import NamespaceManager
 from executor.outcome import Outcome
 from executor.routes import CellRouter
@@ -75,7 +77,7 @@ class AsyncExecutor:
         self._namespace = namespace_manager if namespace_manager is not None else NamespaceManager()
         self._execution_id = execution_id or f"exec-{uuid.uuid4().hex[:12]}"
         self._outlet = None if transport is None else Outlet(transport)
-        self._tasks = tasks.TaskRegistry(self._report_failed_task)
+        self._tasks = tasks.TaskRegistry(self._report_failure)
         self._compiler = CellCompiler(self._execution_id)
         self._supervisor = Supervisor(self._execution_id, self._namespace.namespace)
         self._runner = CellRunner(
@@ -244,6 +246,8 @@ class AsyncExecutor:
             outcome = Outcome(None, error)
         else:
             self._tell(cell, run)
+            if cell.may_schedule:
+                contain_callbacks(asyncio.get_running_loop())
             outcome = await self._runner.run(cell, run, mode, limit_s)
         outcome = self._finish(source, cell, run, mode, outcome)
         if self._outlet is not None:
@@ -268,7 +272,7 @@ class AsyncExecutor:
             self._execution_id,
             self._namespace.begin_cell(),
             self._outlet,
-            self._tasks.adopt,
+            self._tasks,
             self._namespace.namespace,
         )
 
@@ -342,20 +346,26 @@ class AsyncExecutor:
         if self._outlet is not None:
             self._outlet.bind(loop)
 
-    def _report_failed_task(
-        self, task: asyncio.Future[Any], error: BaseException, run: Run
-    ) -> None:
-        name = task.get_name() if isinstance(task, asyncio.Task) else repr(task)
+    def _report_failure(self, source: Any, error: BaseException, run: Run) -> None:
+        """Tell of a task whose exception nobody took, or of a callback's that stops loops."""
+        is_task = isinstance(source, asyncio.Future)
+        name = _title(source)
+        title = f"task {name}" if is_task else name
         with suppress(Exception):
             BaseException.add_note(error, f"Execution ID: {run.execution_id}")
-            BaseException.add_note(error, f"Raised in task {name} of cell {run.cell}")
-        run.note("task", f"task {name} of cell {run.cell} failed: {type(error).__name__}")
+            BaseException.add_note(error, f"Raised in {title} of cell {run.cell}")
+        run.note("task", f"{title} of cell {run.cell} failed: {type(error).__name__}")
         if run.outlet is not None:
             run.outlet.send(ErrorMessage(run.execution_id, run.cell, error, name))
         else:
-            message = f"task {name} of cell {run.cell} of session {run.execution_id} failed"
-            context = {"message": message, "exception": error, "task": task}
-            task.get_loop().call_exception_handler(context)
+            message = f"{title} of cell {run.cell} of session {run.execution_id} failed"
+            context = {
+                "message": message,
+                "exception": error,
+                "task" if is_task else "source": source,
+            }
+            loop = source.get_loop() if is_task else asyncio.get_running_loop()
+            loop.call_exception_handler(context)
 
     async def _cancel_tasks(self) -> None:
         pending = [
@@ -390,6 +400,13 @@ class AsyncExecutor:
         return f"session {self._execution_id} is closed and runs no more cells"
 
 
+def _title(source: Any) -> str:
+    """What to call a task or a callback that failed."""
+    if isinstance(source, asyncio.Task):
+        return source.get_name()
+    return repr(source) if isinstance(source, asyncio.Future) else f"callback {name_of(source)}"
+
+
 def _routing_note(run: Run) -> tuple[NoteMessage, ...]:
     found = run.route
     if found is None:
@@ -405,5 +422,5 @@ def _as_raised(outcome: Outcome) -> Outcome:
     if stop is None or not issubclass(type(stop), StopIteration):
         return outcome
     error = RuntimeError("coroutine raised StopIteration")
-    error.__cause__ = stop
+    error.__cause__ = error.__context__ = stop
     return Outcome(None, error.with_traceback(stop.__traceback__))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from inspect import CO_COROUTINE
 from types import CodeType
 
+from executor.callbacks import mentions_callbacks
 from executor.lines import drop_lines, is_registered, register_lines
 from executor.routing import Route
 from executor.source import (
@@ -56,6 +57,7 @@ class CompiledCell:
         rewrites: What was changed to make CPython accept the cell.
         helpers: Names to be removed from the namespace after the cell.
         may_call: Whether there can be a call in it that is worth timing.
+        may_schedule: Whether it may hand the loop a callback.
         parse_flags: The ``__future__`` features that it was parsed with.
         tree: The syntax tree, if one was needed; dropped once the cell has been routed.
         is_examined: Whether it was looked at for :mod:`executor.innocence`.
@@ -92,6 +94,7 @@ class CompiledCell:
             # Functions of asyncio give the loop back; only what else is called can hold it.
             calls -= len(_ASYNCIO_CALL.findall(source))
         self.may_call = calls > 0 or "@" in source
+        self.may_schedule = calls > 0 and mentions_callbacks(source)
 
     def complete(self) -> None:
         """Work out what follows from ``body`` and ``last``, now that they are known."""
@@ -289,8 +292,12 @@ class CellCompiler:
         text = check_source(source, filename)
         if is_registered(filename):
             filename = self._another(filename)
-        cell = compile_cell(text, filename, number, self.future_flags)
-        register_lines(text, filename)
+        register_lines(text, filename)  # before it is compiled: warnings show the line
+        try:
+            cell = compile_cell(text, filename, number, self.future_flags)
+        except BaseException:
+            drop_lines(filename, [])
+            raise
         self._store((text, self.future_flags), cell)
         return cell
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from executor.outcome import drop_own_frame, users_traceback
 
-__all__ = ["ContainedCoroutine"]
+__all__ = ["ContainedCoroutine", "is_from_keyboard"]
 
 _RAISE = opcode.opmap["RAISE_VARARGS"]
 _HOSTS_HANDLER = asyncio.Runner.run.__code__.co_filename
@@ -87,7 +87,7 @@ def _is_contained(error: BaseException) -> bool:
     if not issubclass(type(error), SystemExit | KeyboardInterrupt):
         return False
     task = asyncio.current_task()
-    return task is not None and not task.done() and not _is_from_keyboard(error)
+    return task is not None and not task.done() and not is_from_keyboard(error)
 
 
 def _end_task(error: BaseException) -> _Nothing:
@@ -99,8 +99,8 @@ def _end_task(error: BaseException) -> _Nothing:
     return _Nothing(task.get_loop())
 
 
-def _is_from_keyboard(error: BaseException) -> bool:
-    """Whether it is Ctrl+C, which is meant for the host and happened to arrive in this task."""
+def is_from_keyboard(error: BaseException) -> bool:
+    """Whether it is Ctrl+C, which is meant for the host and happened to arrive in a cell's code."""
     if not issubclass(type(error), KeyboardInterrupt):
         return False
     traceback = users_traceback(error.__traceback__)

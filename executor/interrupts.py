@@ -11,6 +11,8 @@ Three ways lead into a frame of a running cell, each precise in its own manner:
 Which frames belong to a cell is one rule, :func:`cell_stack`, used by all three.
 """
 
+from __future__ import annotations
+
 import asyncio
 import ctypes
 import linecache

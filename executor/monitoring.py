@@ -21,7 +21,15 @@ from typing import Any, Final, NamedTuple
 from executor.instrumentation import add_events, register, remove_events, tool_id
 from executor.source import nested_codes
 
-__all__ = ["STALL_THRESHOLD_S", "Experience", "LoopWatch", "Stall", "experience", "observe"]
+__all__ = [
+    "STALL_THRESHOLD_S",
+    "Experience",
+    "LoopWatch",
+    "Stall",
+    "experience",
+    "name_of",
+    "observe",
+]
 
 STALL_THRESHOLD_S: Final = 0.1
 """A loop held for longer has stalled; asyncio's own ``slow_callback_duration`` is the same."""
@@ -128,7 +136,7 @@ class LoopWatch:
         code, function = self.code, self.function
         if code is None:
             return
-        call = None if function is None else _name_of(function)
+        call = None if function is None else name_of(function)
         line = _line_at(code, self.offset)
         statement = _statement_at(sys._getframe(1))  # noqa: SLF001 - has no public twin
         self.add(Stall(code.co_filename, line, call, now_s - self.opened_s, statement))
@@ -217,7 +225,7 @@ def _statement_at(innermost: FrameType) -> int | None:
     return None if cell is None else cell.f_lineno
 
 
-def _name_of(function: Any) -> str:
+def name_of(function: Any) -> str:
     """A readable name, from what the type says: an object's own attributes may be hostile."""
     kind = type(function)
     owner = function if kind.__module__ == "builtins" or issubclass(kind, type) else kind

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from executor.routing import Route
 from executor.transport import NoteMessage, Outlet
 
-__all__ = ["CURRENT_RUN", "Run", "current_run"]
+__all__ = ["CURRENT_RUN", "Run", "RunOwner", "current_run"]
+
+
+class RunOwner(Protocol):
+    """Who takes care of what a run has started."""
+
+    def adopt(self, task: asyncio.Future[Any], run: Run) -> None:
+        """Take in a task that was started on behalf of ``run``."""
+
+    def lose(self, callback: object, error: BaseException, run: Run) -> None:
+        """Report what a callback of ``run`` raised and nobody can catch."""
 
 
 class Run:
@@ -21,7 +30,7 @@ class Run:
         execution_id: The executor's id.
         cell: Number of the cell.
         outlet: Where its messages go; None where no transport was given.
-        adopt: Called with every task that is started on behalf of this run.
+        owner: Told of every task that is started on behalf of this run.
         namespace: The session's live namespace.
         is_active: Whether the cell itself is still running.
         is_muted: Whether what it still writes is dropped: it hangs in a thread that was given up.
@@ -30,7 +39,6 @@ class Run:
     """
 
     __slots__ = (
-        "adopt",
         "cell",
         "execution_id",
         "is_active",
@@ -38,6 +46,7 @@ class Run:
         "namespace",
         "notes",
         "outlet",
+        "owner",
         "route",
     )
 
@@ -46,13 +55,13 @@ class Run:
         execution_id: str,
         cell: int,
         outlet: Outlet | None,
-        adopt: Callable[[asyncio.Future[object], Run], None],
+        owner: RunOwner,
         namespace: dict[str, Any],
     ) -> None:
         self.execution_id = execution_id
         self.cell = cell
         self.outlet = outlet
-        self.adopt = adopt
+        self.owner = owner
         self.namespace = namespace
         self.is_active = True
         self.is_muted = False

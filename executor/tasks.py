@@ -9,6 +9,7 @@ from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from executor.callbacks import release_callbacks
 from executor.contained import ContainedCoroutine
 from executor.runs import CURRENT_RUN, Run
 
@@ -25,10 +26,10 @@ class TaskRegistry:
 
     Args:
         report: Called with a task that failed, its exception and its run, once for each task
-            whose exception nobody took.
+            whose exception nobody took; and with a callback that raised what would stop the loop.
     """
 
-    def __init__(self, report: Callable[[asyncio.Future[Any], BaseException, Run], None]) -> None:
+    def __init__(self, report: Callable[[Any, BaseException, Run], None]) -> None:
         self._report = report
         self._tasks: dict[asyncio.Future[Any], Run] = {}
         self._failed: dict[asyncio.Future[Any], Run] = {}
@@ -48,6 +49,10 @@ class TaskRegistry:
         """Take in a task that was started on behalf of ``run``."""
         self._tasks[task] = run
         task.add_done_callback(self._on_done, context=self._context)
+
+    def lose(self, callback: object, error: BaseException, run: Run) -> None:
+        """Report what a callback of ``run`` raised and nobody can catch."""
+        self._report(callback, error, run)
 
     def settle(self, run: Run) -> None:
         """Report the failures that ``run`` has not taken, now that it has ended."""
@@ -132,7 +137,7 @@ class _Watch:
         else:
             task = self.previous(loop, code, **options)
         if run is not None:
-            run.adopt(task, run)
+            run.owner.adopt(task, run)
         return task
 
 
@@ -159,6 +164,7 @@ def unwatch(loop: asyncio.AbstractEventLoop) -> None:
     known.users -= 1
     if known.users == 0:
         del _watches[loop]
+        release_callbacks(loop)
         current: Any = loop.get_task_factory()
         if current is known and not loop.is_closed():
             previous: Any = known.previous

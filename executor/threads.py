@@ -115,12 +115,32 @@ class _Job:
                 await self.future
 
 
+class _CellThread(threading.Thread):
+    """A daemon thread that cells do not see as one: the threads they start would be daemons too."""
+
+    _is_running = False
+
+    def run(self) -> None:
+        """Do what a thread does, no longer as a daemon to those who ask."""
+        self._is_running = True
+        super().run()
+
+    @property
+    def daemon(self) -> bool:
+        """Whether a thread that is made in this one is a daemon."""
+        return not self._is_running and super().daemon
+
+    @daemon.setter
+    def daemon(self, value: bool) -> None:
+        threading.Thread.daemon.fset(self, value)  # type: ignore[attr-defined]  # a property
+
+
 class _Worker:
     """A daemon thread and its queue."""
 
     def __init__(self, name: str) -> None:
         self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread = _CellThread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
     def _run(self) -> None:

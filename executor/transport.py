@@ -68,7 +68,8 @@ class ErrorMessage(msgspec.Struct, frozen=True, tag="error"):
         execution_id: The executor's id.
         cell: Number of the cell.
         error: The exception, with its notes.
-        task: Name of the task, or None where the cell itself raised.
+        task: Name of the task, ``callback`` and its name for a callback, or None where the cell
+            itself raised.
     """
 
     kind: ClassVar[str] = "error"

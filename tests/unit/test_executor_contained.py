@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 
 import pytest
 
-from executor import AsyncExecutor, ErrorMessage
+from executor import AsyncExecutor, ErrorMessage, OutputMessage
 from executor.contained import ContainedCoroutine
 
 pytestmark = pytest.mark.unit
@@ -25,10 +25,13 @@ async def leave(delay=0):
 class Recorder:
     def __init__(self) -> None:
         self.errors: list[ErrorMessage] = []
+        self.printed = ""
 
     def send(self, message: object) -> None:
         if isinstance(message, ErrorMessage):
             self.errors.append(message)
+        elif isinstance(message, OutputMessage):
+            self.printed += message.text
 
 
 @pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt"])
@@ -188,3 +191,107 @@ async def test_driven_by_hand_it_is_the_coroutine_itself() -> None:
     assert closed.cr_frame is None
     with pytest.raises(KeyError):
         ContainedCoroutine(waits()).throw(KeyError())
+
+
+SCHEDULING = [
+    "asyncio.get_running_loop().call_soon(sys.exit, 3)",
+    "asyncio.get_running_loop().call_later(0.001, sys.exit, 3)",
+    "asyncio.get_running_loop().call_soon_threadsafe(sys.exit, 3)",
+    "import functools\nasyncio.get_running_loop().call_soon(functools.partial(sys.exit, 3))",
+    "asyncio.create_task(asyncio.sleep(0)).add_done_callback(sys.exit)",
+    """\
+import threading
+loop = asyncio.get_running_loop()
+threading.Timer(0.001, loop.call_soon_threadsafe, (sys.exit,)).start()""",
+    """\
+import os
+read, write = os.pipe()
+def leave():
+    asyncio.get_running_loop().remove_reader(read)
+    sys.exit(3)
+asyncio.get_running_loop().add_reader(read, leave)
+os.write(write, b'x')""",
+    "def leave(): raise KeyboardInterrupt\nasyncio.get_running_loop().call_soon(leave)",
+]
+
+
+@pytest.mark.parametrize("source", SCHEDULING)
+async def test_a_callback_that_exits_is_reported_and_stops_no_loop(source: str) -> None:
+    recorder = Recorder()
+    async with AsyncExecutor(transport=recorder) as executor:
+        await executor.execute("import sys")
+        await executor.execute(f"{source}\nawait asyncio.sleep(0)")
+        await asyncio.sleep(0.02)
+        (report,) = recorder.errors
+        assert isinstance(report.error, SystemExit | KeyboardInterrupt)
+        assert report.cell == 2
+        assert (report.task or "").startswith("callback ")
+        assert await executor.execute("1") == 1
+
+
+async def test_what_a_thread_of_a_cell_hands_the_loop_belongs_to_the_cell() -> None:
+    recorder = Recorder()
+    async with AsyncExecutor(transport=recorder) as executor:
+        await executor.execute(
+            "import sys, threading\n"
+            "loop = asyncio.get_running_loop()\n"
+            "async def leave(): print('leaves'); sys.exit(3)\n"
+            "def start():\n"
+            "    global future\n"
+            "    future = asyncio.run_coroutine_threadsafe(leave(), loop)\n"
+            "thread = threading.Thread(target=start)\n"
+            "thread.start()\n"
+            "while thread.is_alive(): await asyncio.sleep(0.001)\n"
+            "await asyncio.sleep(0.01)"
+        )
+        with pytest.raises(SystemExit):
+            await executor.execute("future.result()")
+        assert recorder.printed == "leaves\n"
+
+
+async def test_without_a_transport_the_loops_handler_hears_of_a_callback_that_exits() -> None:
+    heard: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    try:
+        async with AsyncExecutor() as executor:
+            await executor.execute("import sys\nasyncio.get_running_loop().call_soon(sys.exit)")
+            await asyncio.sleep(0.01)
+    finally:
+        loop.set_exception_handler(None)
+    (context,) = heard
+    assert "callback sys.exit of cell 1" in str(context["message"])
+
+
+async def test_other_exceptions_of_a_callback_go_where_they_always_went() -> None:
+    heard: list[dict[str, object]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    try:
+        async with AsyncExecutor() as executor:
+            await executor.execute(
+                "def fail(*values): raise ValueError(values)\n"
+                "asyncio.get_running_loop().call_soon(fail, 1, 2)"
+            )
+            await asyncio.sleep(0.01)
+    finally:
+        loop.set_exception_handler(None)
+    (context,) = heard
+    error = context["exception"]
+    assert isinstance(error, ValueError)
+    assert "fail" in repr(context["handle"])
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    assert not [name for name in frames if name.endswith("callbacks.py")]
+
+
+async def test_the_hosts_own_callbacks_and_its_loop_stay_as_they_are() -> None:
+    loop = asyncio.get_running_loop()
+    ran: list[object] = []
+    async with AsyncExecutor() as executor:
+        handle = await executor.execute("asyncio.get_running_loop().call_later(60, print)")
+        handle.cancel()
+        own = loop.call_soon(ran.append, 1)
+        assert own._callback == ran.append
+        await asyncio.sleep(0)
+    assert ran == [1]
+    assert not [name for name in vars(loop) if name.startswith(("call_", "add_", "_sostenuto"))]

@@ -45,12 +45,17 @@ async def run(threads, source, namespace=None, *, timeout_s=30.0, context=None):
     return guard
 
 
-async def test_a_call_runs_in_a_daemon_thread_that_is_not_the_loops(threads):
+async def test_a_call_runs_in_a_thread_that_is_not_the_loops(threads):
     namespace = {"threading": threading}
     await run(threads, "thread = threading.current_thread()", namespace)
     assert namespace["thread"] is not threading.current_thread()
-    assert namespace["thread"].daemon
     assert namespace["thread"].name == "test cells"
+
+
+async def test_threads_that_a_call_makes_are_no_daemons_as_those_of_the_main_thread(threads):
+    namespace = {"threading": threading}
+    await run(threads, "made = threading.Thread(target=print)", namespace)
+    assert not namespace["made"].daemon
 
 
 async def test_all_calls_of_a_session_run_in_the_same_thread(threads):
