@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from store import upkeep_statements as sql
 from store.outbox import FREE_RELEASES
 from store.records import PROMISE_STATES, TASK_STATES
 
-__all__ = ["Stats", "back_up", "check", "collect", "stats"]
+__all__ = ["Stats", "back_up", "check", "collect", "shrink", "stats"]
 
 #: Promises deleted in one transaction: about a millisecond in which writers wait.
 BATCH: Final = 200
@@ -31,6 +31,9 @@ BATCH: Final = 200
 _BREATHER_S: Final = 0.002
 
 _BUSY_S: Final = 15.0
+
+#: Pages copied between two reports of progress: some 4 MB.
+_PAGES_PER_STEP: Final = 2048
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -141,12 +144,18 @@ async def _delete(connection: aiosqlite.Connection, ids: list[str]) -> None:
         raise
 
 
-async def back_up(path: str, target: str | os.PathLike[str]) -> None:
+async def back_up(
+    path: str,
+    target: str | os.PathLike[str],
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
     """Copy a store, as it is at one moment, while it is in use.
 
     Args:
         path: The database file.
         target: The copy; replaced when it exists, and never seen half written.
+        progress: Called from another thread with the pages copied so far, and all.
 
     Raises:
         StoreError: The file cannot be read, or the copy cannot be written.
@@ -165,16 +174,47 @@ async def back_up(path: str, target: str | os.PathLike[str]) -> None:
             os.close(fd)
         part.replace(goal)
 
+    def report(_status: int, remaining: int, total: int) -> None:
+        if progress is not None:
+            progress(total - remaining, total)
+
     try:
         await asyncio.to_thread(prepare)
         async with _connected(path, "ro") as source, aiosqlite.connect(part) as copy:
-            await source.backup(copy)
+            # A snapshot held from here on: without it each step would find the file changed by
+            # others and begin again.
+            await source.execute("BEGIN")
+            await source.execute_fetchall("SELECT 1 FROM sqlite_schema LIMIT 1")
+            await source.backup(copy, pages=_PAGES_PER_STEP, progress=report, sleep=0)
             await copy.execute("PRAGMA journal_mode = DELETE")
         await asyncio.to_thread(publish)
     except OSError as error:
         raise errors.translate(error, str(goal)) from error
     finally:
         await asyncio.to_thread(part.unlink, missing_ok=True)
+
+
+async def shrink(path: str) -> int:
+    """Give the space of deleted rows back to the file system, by rewriting the file.
+
+    Other connections may stay open: their reads go on, their writes wait until the file is
+    rewritten (some 70 MB a second on a common disk), and they give up after 15 s.
+
+    Args:
+        path: The database file. About twice what is left of it must be free on its disk.
+
+    Returns:
+        How many bytes the file became smaller; 0 while a reader keeps the old pages in use,
+        which are given back when the last connection closes.
+
+    Raises:
+        StoreError: The file cannot be used, or its disk is full; nothing is lost.
+    """
+    before = await asyncio.to_thread(_size_bytes, path)
+    async with _connected(path, "rw") as connection:
+        await connection.execute("VACUUM")
+        await connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+    return max(0, before - await asyncio.to_thread(_size_bytes, path))
 
 
 async def check(path: str) -> list[str]:

@@ -331,22 +331,33 @@ def import_histories(
     import_command(files, to, json=json)
 
 
-@app.command(epilog="Examples: sostenuto gc --older-than 30d | sostenuto gc --older-than 30d --yes")
+@app.command(
+    epilog="Examples: sostenuto gc --older-than 30d | sostenuto gc --older-than 30d --yes "
+    "| sostenuto gc --vacuum --yes"
+)
 def gc(
     older_than: Annotated[
-        str,
+        str | None,
         typer.Option("--older-than", metavar="AGE", help="Ended at least this long ago: 12h, 30d."),
-    ],
+    ] = None,
+    vacuum: Annotated[
+        bool,
+        typer.Option(
+            "--vacuum",
+            help="Rewrite the file, so that it becomes smaller. Other processes may have it open; "
+            "their writes wait meanwhile.",
+        ),
+    ] = False,
     db: Database = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Delete. Without it, only say what would go.")
+        bool, typer.Option("--yes", help="Do it. Without it, only say what would go.")
     ] = False,
     json: AsJson = False,
 ) -> None:
     """Delete executions that ended long ago, with all their steps; by default a dry run."""
-    from durable.cli.upkeep import gc_command
+    from durable.cli.upkeep import GcRequest, gc_command
 
-    gc_command(db, older_than, yes=yes, json=json)
+    gc_command(GcRequest(db=db, older_than=older_than, vacuum=vacuum, yes=yes, json=json))
 
 
 @app.command(epilog="Example: sostenuto backup copies/runs-monday.db --db runs.db")

@@ -8,9 +8,13 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
+from durable.cli.copying import Copying
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.source_files import parse_duration
 from durable.cli.stores import needed_file
@@ -20,7 +24,7 @@ from store import upkeep as store_upkeep
 from store import upkeep_statements as sql
 from store.schema import prepare, uri
 
-__all__ = ["backup_command", "gc_command"]
+__all__ = ["GcRequest", "backup_command", "gc_command", "size_text"]
 
 #: Promises and characters of one execution: what a dry run tells before anything is deleted.
 _WEIGHT = (
@@ -29,37 +33,107 @@ _WEIGHT = (
 )
 
 
-def gc_command(db: str | None, older_than: str, *, yes: bool, json: bool) -> None:
+#: What is left of a file, in bytes, above which it is not rewritten under other processes: their
+#: writes wait meanwhile, and give up after some 15 seconds.
+SHARED_REWRITE_BYTES = 256 * 1024 * 1024
+
+
+class GcRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of ``sostenuto gc``."""
+
+    db: str | None
+    older_than: str | None
+    vacuum: bool
+    yes: bool
+    json: bool
+
+
+def gc_command(request: GcRequest) -> None:
     """Delete executions that ended long ago; without ``yes``, only say what would go.
 
     Raises:
         Exit: The file cannot be used, or the age is none.
     """
-    age_s = parse_duration(older_than, "--older-than")
-    path = str(needed_file(db, "gc"))
+    older_than, yes = request.older_than, request.yes
+    if older_than is None and not request.vacuum:
+        raise Exit(ExitCode.USAGE, "say what is to go: --older-than AGE, such as 30d, or --vacuum")
+    age_s = None if older_than is None else parse_duration(older_than, "--older-than")
+    path = str(needed_file(request.db, "gc"))
+    found: dict[str, int] = {"executions": 0, "promises": 0, "size_bytes": 0}
+    deleted = shrunk = 0
     now_ms = round(time.time() * 1000)
-    before_ms = now_ms - round(age_s * 1000)
     try:
         prepare(path)
-        with console(stderr=True).status("looking for executions that ended long ago"):
-            found = _preview(path, before_ms, now_ms)
-        deleted = 0
-        if yes and found["executions"]:
-            with console(stderr=True).status(f"deleting {found['promises']} promises"):
-                deleted = asyncio.run(store_upkeep.collect(path, before_ms, now_ms))
+        if age_s is not None:
+            before_ms = now_ms - round(age_s * 1000)
+            with console(stderr=True).status("looking for executions that ended long ago"):
+                found = _preview(path, before_ms, now_ms)
+            if yes and found["executions"]:
+                with console(stderr=True).status(f"deleting {found['promises']} promises"):
+                    deleted = asyncio.run(store_upkeep.collect(path, before_ms, now_ms))
+        if request.vacuum and yes:
+            _check_rewritable(path)
+            with console(stderr=True).status(f"rewriting {path}"):
+                shrunk = asyncio.run(store_upkeep.shrink(path))
+        free = _free_bytes(path)
     except (StoreError, sqlite3.Error) as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
-    if json:
-        print(json_module.dumps({**found, "dry_run": not yes, "deleted_promises": deleted}))
+    if request.json:
+        print(
+            json_module.dumps(
+                {
+                    **found,
+                    "dry_run": not yes,
+                    "deleted_promises": deleted,
+                    "free_bytes": free,
+                    "shrunk_bytes": shrunk,
+                }
+            )
+        )
         return
+    for line in _gc_lines(request, found, free, shrunk):
+        print(line)
+
+
+def _gc_lines(request: GcRequest, found: dict[str, int], free: int, shrunk: int) -> Iterator[str]:
     what = (
-        f"{_number(found['executions'], 'execution')} that ended over {older_than} ago: "
+        f"{_number(found['executions'], 'execution')} that ended over {request.older_than} ago: "
         f"{_number(found['promises'], 'promise')}, {size_text(found['size_bytes'])}"
     )
-    if yes:
-        print(f"deleted {what}. The space is used again; the file does not shrink")
+    if request.older_than is not None:
+        yield f"{'deleted' if request.yes else 'would delete'} {what}"
+    if request.vacuum and request.yes:
+        yield f"the file is {size_text(shrunk)} smaller"
+        if free:
+            yield f"{size_text(free)} more is given back when no other process reads it"
+    elif request.yes:
+        yield (
+            f"the file keeps its size: {size_text(free)} of it is free and used again; "
+            "gc --vacuum --yes gives it back to the disk"
+        )
     else:
-        print(f"would delete {what}. Nothing was deleted: --yes deletes")
+        if request.vacuum:
+            yield f"would rewrite the file: {size_text(free)} of it is free already"
+        yield "nothing was changed: --yes does it"
+
+
+def _check_rewritable(path: str) -> None:
+    """Refuse to hold other processes up for long."""
+    figures = asyncio.run(store_upkeep.stats(path))
+    left = figures.size_bytes - _free_bytes(path)
+    if figures.members and left > SHARED_REWRITE_BYTES:
+        raise Exit(
+            ExitCode.USAGE,
+            f"{_number(figures.members, 'process')} may have {path} open, and rewriting "
+            f"{size_text(left)} would hold their writes up for too long: end them first",
+        )
+
+
+def _free_bytes(path: str) -> int:
+    with closing(sqlite3.connect(uri(path, "ro"), uri=True)) as connection:
+        (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        return int(pages * size)
 
 
 def _preview(path: str, before_ms: int, now_ms: int) -> dict[str, int]:
@@ -97,9 +171,9 @@ def backup_command(target: str, db: str | None, *, force: bool, json: bool) -> N
         raise Exit(ExitCode.USAGE, f"{target!r} exists: --force replaces it")
     try:
         prepare(str(path))
-        with console(stderr=True).status(f"copying {path}"):
-            asyncio.run(store_upkeep.back_up(str(path), goal))
-            key = _copy_key(path, goal)
+        with Copying(str(path)) as copying:
+            asyncio.run(store_upkeep.back_up(str(path), goal, progress=copying.update))
+        key = _copy_key(path, goal)
     except (StoreError, sqlite3.Error) as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
     except OSError as error:
@@ -136,7 +210,8 @@ def _copy_key(path: Path, goal: Path) -> Path | None:
 
 
 def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
 
 
 def size_text(size_bytes: int) -> str:

@@ -230,6 +230,66 @@ def test_gc_is_a_dry_run_until_it_is_told_otherwise(stored: Shell) -> None:
     stored.run("gc", "--older-than", "old", code=2)
 
 
+LARGE = """
+def page(n):
+    return str(n) * 1_000_000
+for n in range(12):
+    await ctx.run(page, n)
+"""
+
+STEADY = """
+import asyncio, pathlib
+async def tick(n):
+    await asyncio.sleep(0.005)
+    return n
+ticks = 0
+while not pathlib.Path("enough").exists():
+    ticks = await ctx.run(tick, ticks + 1)
+ticks
+"""
+
+
+def test_gc_makes_the_file_smaller_while_others_write_to_it(shell: Shell) -> None:
+    shell.run("run", "--id", "large", "--db", "runs.db", "-c", LARGE)
+    size_bytes = (shell.directory / "runs.db").stat().st_size
+    assert size_bytes > 10_000_000
+    shell.write("steady.py", STEADY)
+    process = shell.start("run", "steady.py", "--id", "steady", "--db", "runs.db")
+    while not shell.json("ls", "--db", "runs.db", "--state", "pending"):
+        assert process.poll() is None
+    gc = ("gc", "--older-than", "1ms", "--db", "runs.db", "--vacuum")
+    planned = shell.json(*gc)
+    assert (planned["executions"], planned["shrunk_bytes"]) == (1, 0)
+    assert (shell.directory / "runs.db").stat().st_size >= size_bytes, "a dry run changes nothing"
+    kept = shell.run("gc", "--older-than", "1ms", "--db", "runs.db", "--yes").stdout
+    assert "deleted 1 execution" in kept
+    assert "the file keeps its size: 1" in kept
+    assert shell.json("gc", "--vacuum", "--yes", "--db", "runs.db")["shrunk_bytes"] > 8_000_000
+    assert process.poll() is None, "the other process goes on"
+    shell.write("enough", "")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert int(output) > 10
+    assert len(shell.json("show", "steady", "--db", "runs.db")["steps"]) == int(output)
+    assert (shell.directory / "runs.db").stat().st_size < size_bytes / 2
+    shell.run("doctor", "--db", "runs.db")
+
+
+def test_a_backup_under_steady_writes_comes_to_an_end_and_is_whole(shell: Shell) -> None:
+    shell.run("run", "--id", "large", "--db", "runs.db", "-c", LARGE)
+    shell.write("steady.py", STEADY)
+    process = shell.start("run", "steady.py", "--id", "steady", "--db", "runs.db")
+    while not shell.json("ls", "--db", "runs.db", "--state", "pending"):
+        assert process.poll() is None
+    shell.run("backup", "copy.db", "--db", "runs.db")
+    shell.write("enough", "")
+    process.communicate(timeout=60)
+    large = shell.json("show", "large", "--db", "copy.db")
+    assert len(large["steps"]) == 12
+    assert "pending" in {row["state"] for row in shell.json("ls", "--db", "copy.db")}
+    shell.run("doctor", "--db", "copy.db", code=None)
+
+
 def test_a_backup_is_a_whole_private_copy_made_while_in_use(stored: Shell) -> None:
     stored.run("backup", "copy.db")
     copy = stored.directory / "copy.db"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable.cli.copying import Copying
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.progress import Activity
 from durable.cli.render import failure_lines
@@ -146,3 +147,17 @@ def test_progress_follows_cells_and_steps() -> None:
     tell(EventKind.STEP_FINISHED)
     tell(EventKind.STEP_REPLAYED, "e:2")
     assert activity.summary().startswith("1 step done, 1 from the store")
+
+
+def test_a_long_copy_says_how_far_it_is_once_a_second(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("durable.cli.copying.time.monotonic", lambda: now)
+    with Copying("runs.db") as copying:
+        for done in range(0, 101, 10):
+            copying.update(done, 100)
+            now += 0.4
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "sostenuto: 30 % of runs.db copied"
+    assert len(lines) == 3
