@@ -2,7 +2,9 @@
 
 The hot connection never checkpoints. This thread copies the write-ahead log into the
 file while writers go on; only when the log has still grown does it lock writers out for
-the moment it takes to copy the rest, so that the log starts again from its beginning.
+the moment it takes to copy the rest, so that the log starts again from its beginning. The
+log's own file is kept and written over, which is cheaper than growing a new one, most of
+all when every commit is synced.
 """
 
 from __future__ import annotations
@@ -20,18 +22,18 @@ __all__ = ["Checkpointer"]
 
 logger = logging.getLogger(__name__)
 
-#: Log size from which it is copied, and from which writers wait until it is emptied.
+#: Bytes written to the log from which it is copied, bytes in it from which writers wait
+#: until it starts again, and size of its file from which that is cut.
 COPY_BYTES: Final = 4 << 20
-TRUNCATE_BYTES: Final = 8 << 20
-
-#: Commits between two looks at the log's size.
-COMMITS: Final = 200
+RESTART_BYTES: Final = 6 << 20
+TRUNCATE_BYTES: Final = 32 << 20
 
 #: Attempts to find a gap between the writers' transactions, and seconds between them.
 ATTEMPTS: Final = 100
 ATTEMPT_PAUSE_S: Final = 0.0007
 
-PAGE_BYTES: Final = 4096 + 24  # with the frame's header
+#: Bytes of a frame's header in the log.
+FRAME_BYTES: Final = 24
 
 #: Least seconds between two rounds of attempts that failed, say because of a long reader.
 RETRY_S: Final = 1.0
@@ -48,7 +50,7 @@ class Checkpointer:
         self._path = path
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._commits = 0
+        self._written_bytes = 0
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -57,11 +59,11 @@ class Checkpointer:
         self._thread = threading.Thread(target=self._run, name="sostenuto-checkpoints", daemon=True)
         self._thread.start()
 
-    def committed(self) -> None:
-        """Count a commit; now and then the thread is woken for it."""
-        self._commits += 1
-        if self._commits >= COMMITS:
-            self._commits = 0
+    def committed(self, size_bytes: int) -> None:
+        """Count what a commit wrote to the log, roughly; now and then it wakes the thread."""
+        self._written_bytes += size_bytes
+        if self._written_bytes >= COPY_BYTES:
+            self._written_bytes = 0
             self._wake.set()
 
     def stop(self) -> None:
@@ -75,13 +77,14 @@ class Checkpointer:
     def _run(self) -> None:
         try:
             with closing(self._connect()) as connection:
+                (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+                failed = False
                 while True:
-                    self._wake.wait()
+                    self._wake.wait(RETRY_S if failed else None)
                     self._wake.clear()
                     if self._stopping.is_set():
                         return
-                    if not self._checkpoint(connection):
-                        self._stopping.wait(RETRY_S)
+                    failed = not self._checkpoint(connection, page_bytes + FRAME_BYTES)
         except sqlite3.Error as error:
             logger.warning("checkpoints of %s stopped: %s", self._path, error)
 
@@ -92,25 +95,24 @@ class Checkpointer:
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> bool:
-        """Copy the log when it has grown. Returns whether that succeeded."""
-        if self._log_bytes() < COPY_BYTES:
-            return True
+    def _checkpoint(self, connection: sqlite3.Connection, frame_bytes: int) -> bool:
+        """Copy the log. Returns whether it is short enough now."""
         try:
-            _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            return pages * PAGE_BYTES < TRUNCATE_BYTES or self._truncate(connection)
+            _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return frames * frame_bytes < RESTART_BYTES or self._restart(connection)
         except sqlite3.Error as error:
             logger.info("checkpoint of %s put off: %s", self._path, error)
             return False
 
-    def _truncate(self, connection: sqlite3.Connection) -> bool:
-        """Empty the log, in a gap between two transactions of the writers.
+    def _restart(self, connection: sqlite3.Connection) -> bool:
+        """Have the log start again, in a gap between two transactions of the writers.
 
         Waiting inside SQLite would keep writers out for as long as somebody reads an old
         snapshot, so each attempt gives up at once.
         """
+        mode = "TRUNCATE" if self._log_bytes() >= TRUNCATE_BYTES else "RESTART"
         for _ in range(ATTEMPTS):
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             if not busy:
                 return True
             if self._stopping.wait(ATTEMPT_PAUSE_S):

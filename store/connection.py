@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, Literal
 
-from store import addresses, errors, forks, protocol, sweep, upkeep
+from store import addresses, errors, fences, forks, protocol, sweep, upkeep
 from store.clocks import ClockWatch, now_ms
 from store.database import Busy
 from store.engine import Engine
@@ -246,16 +246,27 @@ class SqliteConnection:
         """
         if self._stopped:
             raise errors.closed(self.path)
-        call = protocol.prepare(req)
         engine = self._engine
         if engine is None or self._generation != forks.generation:
             engine = await self._open()
-        if call.operation is None:
-            return await self._answer_apart(call)
         loop = asyncio.get_running_loop()
         lane = self._lanes.get(loop)
         if lane is None:
             lane = self._lanes[loop] = Lane(loop, engine.transact, self.path)
+        fence = fences.read(req)
+        if fence is None:
+            call = protocol.prepare(req)
+            if call.operation is None:
+                return await self._answer_apart(call)
+        else:
+            if lane.take():
+                with contextlib.suppress(Busy):
+                    answer = engine.at_once(fence)
+                    if answer is not None:
+                        if self._syncer is not None and fence.settles:
+                            await self._syncer.sync()
+                        return answer
+            call = protocol.fenced(fence, req)
         if lane.take():
             try:
                 (text,), must_sync = engine.transact((call,))

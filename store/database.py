@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from typing import Final
 
 from store import errors, schema
 from store import statements as sql
-from store.transaction import Transaction
+from store.transaction import Created, Transaction
 
 __all__ = ["Busy", "Database"]
 
@@ -27,6 +28,9 @@ _STATEMENTS: Final = 256
 _abandoned: Final[list[object]] = []
 
 
+type Execute = Callable[..., sqlite3.Cursor]
+
+
 class Busy(Exception):  # noqa: N818  # a condition to retry, not an error anyone sees
     """Another process holds the write lock right now."""
 
@@ -36,6 +40,9 @@ class Database:
 
     Args:
         path: The file, prepared by `schema.prepare`.
+
+    Attributes:
+        created: What fences remember of the promises they created through it.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,8 +70,9 @@ class Database:
         self._log_path = f"{path}-wal"
         self._identity = _identity(path)
         self._log_identity: tuple[int, int] | None = None
-        self._inode = self._identity[1] if self._identity is not None else -1
+        self._file = _handle(path)
         self._writing = False
+        self.created: Created = {}
 
     def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
         """Start a transaction.
@@ -82,7 +90,7 @@ class Database:
         except sqlite3.Error as error:
             raise errors.translate(error, self.path) from error
         self._writing = write
-        return Transaction(self._execute, now_ms, member)
+        return Transaction(self._execute, now_ms, member, self.created)
 
     def commit(self, *, check: bool = True) -> None:
         """Commit, and make sure that what was written is still the file at the path.
@@ -99,12 +107,19 @@ class Database:
             self.rollback()
             raise errors.translate(error, self.path) from error
         if check and self._writing:
-            try:
-                found = os.stat(self.path)  # noqa: PTH116  # on every commit, so without a Path
-            except OSError:
-                found = None
-            if found is None or found.st_ino != self._inode:
-                raise errors.deleted(self.path)
+            self._check()
+
+    def _check(self) -> None:
+        """Raise when the file written to is no longer in any directory.
+
+        One that was moved holds what was written; `is_present` notices it soon after.
+        """
+        if self._file is None:
+            present = _identity(self.path) == self._identity
+        else:
+            present = os.fstat(self._file).st_nlink > 0
+        if not present:
+            raise errors.deleted(self.path)
 
     def rollback(self) -> None:
         """Undo the open transaction, if SQLite has not done so already."""
@@ -115,6 +130,31 @@ class Database:
                 self._cursor.close()
                 self._cursor = self.connection.cursor()
                 self._execute = self._cursor.execute
+
+    def at_once[*Ts, R](
+        self, work: Callable[[Execute, *Ts], R], *args: *Ts, check: bool = True
+    ) -> R:
+        """Run work of one statement, which is a transaction by itself.
+
+        Args:
+            work: Executes at most one statement, and fetches all it returns.
+            args: What it is given after `execute`.
+            check: As for `commit`.
+
+        Raises:
+            Busy: Another process is writing; nothing was done.
+            StoreError: The statement failed and nothing was kept, or the file is gone.
+        """
+        try:
+            result = work(self._execute, *args)
+        except sqlite3.Error as error:
+            self.rollback()
+            if (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                raise Busy from error
+            raise errors.translate(error, self.path) from error
+        if check:
+            self._check()
+        return result
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
@@ -136,6 +176,19 @@ class Database:
         self.rollback()
         self._cursor.close()
         self.connection.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _handle(path: str) -> int | None:
+    """A descriptor that only names the file, to look at it on every commit.
+
+    Closing an ordinary one would give up the locks that SQLite holds on the file in this
+    process, which is how POSIX defines them; one opened with O_PATH has none to give up.
+    """
+    flag = getattr(os, "O_PATH", None)
+    return None if flag is None else os.open(path, flag | os.O_CLOEXEC)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from store import errors, sweep
 from store import statements as sql
 from store.checkpoints import Checkpointer
 from store.database import Database
+from store.fences import Fence, attempt
 from store.outbox import Delivery, Listener, route
 from store.protocol import Call, apply
 from store.transaction import Transaction
 
 __all__ = ["Engine"]
+
+#: What changing a row writes to the log, roughly and besides long values: now and then more
+#: than the page it is in, and the head of each.
+STEP_BYTES: Final = 3 << 10
 
 
 class Engine:
@@ -70,15 +76,37 @@ class Engine:
         for call in calls:
             writes = writes or call.operation is None or call.operation.writes
         with self._lock:
+            changes = self.database.connection.total_changes
             tx = self.database.begin(self._clock(), self.me.id, write=writes)
             try:
                 answers = [apply(tx, call) for call in calls]
                 self._finish(tx)
             except BaseException as error:  # noqa: BLE001  # undone and raised again
                 raise self._undone(error) from None
-        if writes:
-            self._checkpointer.committed()
+            changes = self.database.connection.total_changes - changes
+        if changes:
+            self._checkpointer.committed(changes * STEP_BYTES + sum(map(len, answers)))
         return answers, tx.must_sync
+
+    def at_once(self, fence: Fence) -> str | None:
+        """Apply a fence as one statement.
+
+        Returns:
+            Its answer, to be synced first when the fence settles a promise; None when it
+            takes more than that statement, and nothing was done.
+
+        Raises:
+            Busy: Another process is writing; nothing was done.
+            StoreError: The statement failed; nothing was done.
+        """
+        with self._lock:
+            database = self.database
+            text = database.at_once(
+                attempt, database.created, self._clock(), fence, check=fence.settles
+            )
+        if text is not None:
+            self._checkpointer.committed(STEP_BYTES + len(text))
+        return text
 
     def within[T](self, work: Callable[[Transaction], T], *, write: bool = True) -> T:
         """Run work in a transaction of its own, as `transact` does with requests.
@@ -88,14 +116,16 @@ class Engine:
             StoreError: The transaction failed; nothing was done.
         """
         with self._lock:
+            changes = self.database.connection.total_changes
             tx = self.database.begin(self._clock(), self.me.id, write=write)
             try:
                 result = work(tx)
                 self._finish(tx)
             except BaseException as error:  # noqa: BLE001  # undone and raised again
                 raise self._undone(error) from None
-        if write:
-            self._checkpointer.committed()
+            changes = self.database.connection.total_changes - changes
+        if changes:
+            self._checkpointer.committed(changes * STEP_BYTES)
         return result
 
     def _finish(self, tx: Transaction) -> None:

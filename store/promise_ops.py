@@ -143,6 +143,11 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | N
     return row
 
 
+def settlement(data: PromiseSettle) -> tuple[int, str | None]:
+    """The state and the value a settlement gives a promise, as they are stored."""
+    return _SETTLED[data.state], value_text(data.value)
+
+
 def settle_promise(tx: Transaction, data: PromiseSettle) -> Answer:
     """promise.settle: settles an open promise, echoes one that is settled or expired."""
     return settle_row(tx, tx.promise(data.id), data)
@@ -153,7 +158,7 @@ def settle_row(tx: Transaction, row: PromiseRow | None, data: PromiseSettle) -> 
     if row is None:
         return NOT_FOUND
     if is_open(row.state, row.timeout_at, tx.now_ms):
-        row = settle(tx, row, _SETTLED[data.state], value_text(data.value), tx.now_ms)
+        row = settle(tx, row, *settlement(data), tx.now_ms)
     return 200, PromiseAnswer(promise_record(row, tx.now_ms))
 
 

@@ -7,11 +7,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from store import promise_ops, schedule_ops, search, task_ops, wire
+from store import fences, promise_ops, schedule_ops, search, task_ops, wire
+from store.fences import Fence
 from store.transaction import Transaction
 from store.wire import Answer, Request
 
-__all__ = ["OPERATIONS", "SEARCHES", "Call", "apply", "prepare", "reply"]
+__all__ = ["OPERATIONS", "SEARCHES", "Call", "apply", "fenced", "prepare", "reply"]
 
 
 class Operation(NamedTuple):
@@ -47,6 +48,8 @@ class Call(msgspec.Struct, gc=False):
         operation: What applies it; None when it is a search or refused.
         search: What answers it, when it is a search.
         refusal: The answer, when it is refused.
+        fence: The request when one statement may answer it; `data` is not decoded then.
+        text: That request as it came, for when it may not.
     """
 
     request: Request
@@ -54,6 +57,8 @@ class Call(msgspec.Struct, gc=False):
     operation: Operation | None
     search: Search | None = None
     refusal: Answer | None = None
+    fence: Fence | None = None
+    text: str = ""
 
 
 def _operation(
@@ -94,6 +99,15 @@ SEARCHES: Final[dict[str, Search]] = {
 }
 
 
+_UNREAD: Final = msgspec.Raw(b"{}")
+
+
+def fenced(fence: Fence, text: str) -> Call:
+    """A fence that has been read already as a call."""
+    request = Request("task.fence", fence.head.corr_id, _UNREAD, None)
+    return Call(request, None, OPERATIONS["task.fence"], fence=fence, text=text)
+
+
 def prepare(text: str) -> Call:
     """Read a request as far as possible without the database. Never raises."""
     request = wire.decode_request(text)
@@ -117,6 +131,12 @@ def prepare(text: str) -> Call:
 
 def apply(tx: Transaction, call: Call) -> str:
     """Apply a request that has an operation and return its answer as JSON."""
+    if call.fence is not None:
+        text = fences.attempt(tx.execute, tx.created, tx.now_ms, call.fence)
+        if text is not None:
+            tx.must_sync = tx.must_sync or call.fence.settles
+            return text
+        call = prepare(call.text)
     request = call.request
     tx.corr_id = request.corr_id
     if call.operation is None:

@@ -14,9 +14,11 @@ from msgspec import UNSET, Raw, UnsetType
 __all__ = [
     "ACQUIRED",
     "AWAITABLE",
+    "EMPTY",
     "EXTERNAL",
     "FULFILLED",
     "HALTED",
+    "MAX_MS",
     "PENDING",
     "PROMISE_COLUMNS",
     "PROMISE_STATES",
@@ -36,6 +38,7 @@ __all__ = [
     "is_open",
     "kind_of",
     "promise_record",
+    "raw",
 ]
 
 PROMISE_STATES: Final = (
@@ -70,7 +73,8 @@ MAX_MS: Final = (1 << 63) - 1
 PROMISE_COLUMNS: Final = (
     "id, state, kind, timeout_at, created_at, settled_at, branch_len, tags, param, value"
 )
-_EMPTY: Final = Raw(b"{}")
+#: What a param or value that holds nothing reads as.
+EMPTY: Final = Raw(b"{}")
 
 
 class PromiseValue(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -164,7 +168,7 @@ def effective_state(row: PromiseRow, now_ms: int) -> int:
 
 def raw(text: str | None) -> Raw:
     """Stored JSON as a value to splice into an answer; NULL stands for `{}`."""
-    return _EMPTY if text is None else Raw(text)
+    return EMPTY if text is None else Raw(text)
 
 
 def promise_record(row: PromiseRow, now_ms: int) -> PromiseRecord:
@@ -175,8 +179,8 @@ def promise_record(row: PromiseRow, now_ms: int) -> PromiseRecord:
     return PromiseRecord(
         row.id,
         PROMISE_STATES[state],
-        _EMPTY if row.param is None else Raw(row.param),
-        _EMPTY if row.value is None else Raw(row.value),
+        EMPTY if row.param is None else Raw(row.param),
+        EMPTY if row.value is None else Raw(row.value),
         Raw(row.tags),
         row.timeout_at,
         row.created_at,

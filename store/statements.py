@@ -48,6 +48,24 @@ TASK_FENCE_SETTLE: Final = (
     "p.created_at, p.settled_at, p.branch_len, p.tags, p.param, p.value "
     "FROM tasks t LEFT JOIN promises p ON p.id = ? WHERE t.id = ?"
 )
+#: The fences of a step whose promise is internal, unknown before or unwatched, and whose
+#: task is held: one statement each, which is its own transaction when nothing is around it.
+_TASK_HELD: Final = "id = ? AND state = 1 AND version = ? AND timeout_at > ?"
+FENCED_INSERT: Final = (
+    f"INSERT INTO promises ({PROMISE_COLUMNS}) "  # noqa: S608  # constants only
+    f"SELECT ?, 0, 0, ?, ?, NULL, ?, ?, ?, NULL FROM tasks WHERE {_TASK_HELD} "
+    "ON CONFLICT (id) DO NOTHING"
+)
+_FENCED_SETTLE: Final = (
+    "UPDATE promises SET state = ?, value = ?, settled_at = ? "  # constants only
+    "WHERE id = ? AND state = 0 AND kind = 0 AND timeout_at > ? "
+)
+_IF_HELD: Final = f"AND EXISTS (SELECT 1 FROM tasks WHERE {_TASK_HELD})"  # noqa: S608  # constants only
+FENCED_SETTLE: Final = f"{_FENCED_SETTLE}{_IF_HELD} RETURNING timeout_at, created_at, tags, param"
+#: The same for a promise of which all that the answer shows is remembered.
+FENCED_SETTLE_KNOWN: Final = (
+    f"{_FENCED_SETTLE}AND timeout_at = ? AND created_at = ? AND tags = ? AND param IS ? {_IF_HELD}"
+)
 TASK_INSERT: Final = (
     "INSERT INTO tasks (id, state, version, timeout_at, target, pid, ttl, due_at, member) "
     "VALUES (?,?,?,?,?,?,?,?,?)"

@@ -34,6 +34,8 @@ from store.transaction import Transaction
 from store.wire import Answer
 
 __all__ = [
+    "NO_PRELOAD",
+    "FenceAnswer",
     "acquire",
     "create",
     "fence",
@@ -95,7 +97,7 @@ class FenceAnswer(msgspec.Struct, gc=False):
 
 
 _EMPTY: Final = Empty()
-_NO_PRELOAD: Final[list[PromiseRecord]] = []
+NO_PRELOAD: Final[list[PromiseRecord]] = []
 
 
 def _load(tx: Transaction, id_: str) -> _Task | None:
@@ -312,7 +314,7 @@ def fence(tx: Transaction, data: wire.TaskFence) -> Answer:
     status, answer = promise_ops.create_fenced(tx, action)
     if status == 400:
         return status, answer
-    return 200, FenceAnswer(wire.inner_answer(kind, tx.corr_id, status, answer), _NO_PRELOAD)
+    return 200, FenceAnswer(wire.inner_answer(kind, tx.corr_id, status, answer), NO_PRELOAD)
 
 
 def _fence_settle(tx: Transaction, data: wire.TaskFence, action: wire.PromiseSettle) -> Answer:
@@ -326,7 +328,7 @@ def _fence_settle(tx: Transaction, data: wire.TaskFence, action: wire.PromiseSet
     row = None if found[3] is None else PromiseRow(*found[3:])
     status, answer = promise_ops.settle_row(tx, row, action)
     inner = wire.inner_answer("promise.settle", tx.corr_id, status, answer)
-    return 200, FenceAnswer(inner, _NO_PRELOAD)
+    return 200, FenceAnswer(inner, NO_PRELOAD)
 
 
 def _named(data: wire.TaskFence) -> str:

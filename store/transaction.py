@@ -16,7 +16,7 @@ import msgspec
 from store import statements as sql
 from store.records import PromiseRow
 
-__all__ = ["Execute", "Message", "Transaction", "Unblock"]
+__all__ = ["Created", "Execute", "Message", "Transaction", "Unblock"]
 
 
 class Execute(NamedTuple):
@@ -46,6 +46,10 @@ class Unblock(NamedTuple):
 
 type Message = Execute | Unblock
 
+#: What is remembered of pending promises that a fence created, by id: deadline, creation
+#: time, tags and param as stored.
+type Created = dict[str, tuple[int, int, str, str | None]]
+
 
 class Transaction(msgspec.Struct, eq=False):
     """What an operation works with; lives from BEGIN to COMMIT.
@@ -54,6 +58,7 @@ class Transaction(msgspec.Struct, eq=False):
         execute: The cursor's own method, for the statements of every step.
         now_ms: The time of every request in this transaction.
         member: The id of the connection the requests came through.
+        created: Promises remembered from one fence to the next.
         must_sync: With `synchronous="full"`, the commit must reach the disk before its
             requests are answered; a lost internal create is simply made again.
         next_due_ms: The earliest deadline this transaction created, if any.
@@ -65,6 +70,7 @@ class Transaction(msgspec.Struct, eq=False):
     execute: Callable[..., sqlite3.Cursor]
     now_ms: int
     member: int | None
+    created: Created = msgspec.field(default_factory=dict)
     corr_id: str = ""
     must_sync: bool = False
     next_due_ms: int | None = None

@@ -19,6 +19,7 @@ from store.records import MAX_MS, PromiseValue
 
 __all__ = [
     "Answer",
+    "Head",
     "PromiseCreate",
     "PromiseSettle",
     "Request",
@@ -47,14 +48,16 @@ type PromiseStateName = Literal[
 type TaskStateName = Literal["pending", "acquired", "suspended", "halted", "fulfilled"]
 
 
-class _Head(msgspec.Struct, gc=False):
+class Head(msgspec.Struct, gc=False):
+    """The head of a request."""
+
     corr_id: str = msgspec.field(name="corrId")
     version: str = PROTOCOL_VERSION
 
 
 class _Envelope(msgspec.Struct, gc=False):
     kind: str
-    head: _Head
+    head: Head
     data: Raw
 
 
@@ -242,7 +245,7 @@ class _AnswerEnvelope(msgspec.Struct, gc=False):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ENCODER = msgspec.json.Encoder()
 _NO_DATA = Raw(b"{}")
-_ANCESTORS = ("resonate:origin", "resonate:branch", "resonate:parent")
+ANCESTORS = ("resonate:origin", "resonate:branch", "resonate:parent")
 _DELAY = re.compile(r"\+?\d+\Z", re.ASCII)
 
 
@@ -323,6 +326,15 @@ def _bad_lease(pid: str, ttl: int) -> str | None:
     return None if 1 <= ttl <= MAX_MS else "ttl must be a positive number of milliseconds"
 
 
+def below(ancestor: str) -> str:
+    """What the ids below an id begin with.
+
+    >>> below("root"), below("root:1")
+    ('root:', 'root:1.')
+    """
+    return ancestor + (LINEAGE_SEPARATOR if ORIGIN_SEPARATOR in ancestor else ORIGIN_SEPARATOR)
+
+
 def extends(id_: str, ancestor: str) -> bool:
     """Whether an id is an ancestor or lies below it.
 
@@ -331,8 +343,7 @@ def extends(id_: str, ancestor: str) -> bool:
     """
     if id_ == ancestor:
         return True
-    separator = LINEAGE_SEPARATOR if ORIGIN_SEPARATOR in ancestor else ORIGIN_SEPARATOR
-    return id_.startswith(ancestor + separator)
+    return id_.startswith(below(ancestor))
 
 
 def check_promise_create(data: PromiseCreate) -> str | None:
@@ -348,7 +359,7 @@ def check_promise_create(data: PromiseCreate) -> str | None:
     if origin is not None and ORIGIN_SEPARATOR in origin:
         return f"resonate:origin must not contain {ORIGIN_SEPARATOR!r}"
     checked = None
-    for tag in _ANCESTORS:
+    for tag in ANCESTORS:
         ancestor = tags.get(tag)
         if ancestor is not None and ancestor != checked:
             if not extends(data.id, ancestor):

@@ -426,8 +426,7 @@ def test_a_clock_counts_as_running_only_when_it_keeps_pace_with_real_time():
 
 async def test_the_log_stays_bounded_under_continuous_writing(tmp_path, monkeypatch):
     monkeypatch.setattr("store.checkpoints.COPY_BYTES", 1 << 18)
-    monkeypatch.setattr("store.checkpoints.TRUNCATE_BYTES", 1 << 19)
-    monkeypatch.setattr("store.checkpoints.COMMITS", 20)
+    monkeypatch.setattr("store.checkpoints.RESTART_BYTES", 1 << 19)
     connection = SqliteConnection(tmp_path / "a.db")
     await connection.start()
     largest = 0
