@@ -18,6 +18,7 @@ CREATE TABLE promises (
   param      TEXT,
   value      TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX promises_state ON promises (state, id);
 CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind & 7;
 CREATE INDEX roots_created ON promises (created_at) WHERE instr(id, ':') = 0;
 CREATE INDEX roots_settled ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;

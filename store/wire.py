@@ -424,6 +424,14 @@ def _check_fulfill(data: TaskFulfill) -> str | None:
     return _bad_id(data.id) or _bad_version(data.version)
 
 
+def _check_heartbeat(data: TaskHeartbeat) -> str | None:
+    if not data.pid:
+        return "pid must not be empty"
+    if all(-MAX_MS - 1 <= task.version <= MAX_MS for task in data.tasks):
+        return None
+    return "version must be an integer of 64 bits"
+
+
 def _check_schedule(data: ScheduleCreate) -> str | None:
     if not data.id or not data.cron or not data.promise_id:
         return "id, cron and promiseId must not be empty"
@@ -471,6 +479,6 @@ _CHECKS: dict[type, Callable[[Any], str | None]] = {
     TaskFulfill: _check_fulfill,
     TaskSuspend: _check_suspend,
     TaskFence: _check_fence,
-    TaskHeartbeat: lambda data: None if data.pid else "pid must not be empty",
+    TaskHeartbeat: _check_heartbeat,
     ScheduleCreate: _check_schedule,
 }

@@ -454,3 +454,10 @@ async def test_an_envelope_is_echoed(connection):
     answer = json.loads(await connection.send(text))
     assert answer["head"]["corrId"] == json.loads(text)["head"]["corrId"]
     assert answer["head"]["version"] == "2026-04-01"
+
+
+async def test_a_heartbeat_of_a_version_no_task_can_have_is_refused(connection):
+    for version in (1 << 63, 1 << 200):
+        tasks = [{"id": "c", "version": version}]
+        status, why = await ask(connection, "task.heartbeat", pid="p", tasks=tasks)
+        assert (status, "version" in why) == (400, True)
