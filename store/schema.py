@@ -6,6 +6,7 @@ file and one of a newer release are refused and left byte for byte as they are.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Mapping
@@ -29,6 +30,10 @@ VERSION: Final = 1
 MIGRATIONS: Final[Mapping[int, str]] = {}
 
 
+#: How long to wait for another process that is copying and migrating the same file.
+_MIGRATION_WAIT_S: Final = 120.0
+
+
 def uri(path: str, mode: str) -> str:
     """The SQLite URI of a path, opened in a mode (`ro`, `rw`)."""
     return f"file:{quote(os.path.abspath(path))}?mode={mode}"  # noqa: PTH100  # keeps symlinks as given
@@ -49,13 +54,10 @@ def prepare(
     """
     try:
         _create_private(path)
-        with closing(_connect(path, "ro")) as probe:
-            found = _inspect(probe, path, version)
+        found = _look(path, version)
         if found == version:
             return
-        with closing(_connect(path, "rw")) as connection:
-            if found:
-                _back_up(connection, path, found)
+        with closing(_connect(path, "rw", wait_s=_MIGRATION_WAIT_S)) as connection:
             _apply(connection, path, version, migrations)
     except (sqlite3.Error, OSError) as error:
         raise errors.translate(error, path) from error
@@ -72,8 +74,30 @@ def _create_private(path: str) -> None:
         raise FileNotFoundError(error.errno, f"the directory {parent} does not exist") from error
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(uri(path, mode), uri=True, isolation_level=None, timeout=5.0)
+def _connect(path: str, mode: str, wait_s: float = 5.0) -> sqlite3.Connection:
+    return sqlite3.connect(uri(path, mode), uri=True, isolation_level=None, timeout=wait_s)
+
+
+def _look(path: str, version: int) -> int:
+    """The schema version of a file, found without leaving anything beside it.
+
+    Reading a file in WAL mode makes a log and an index beside it, also when it is then
+    refused. A file without a log can be read as one that nobody writes; should somebody
+    do so in this very moment and be seen half way, it is read the usual way.
+    """
+    real = os.path.realpath(path)
+    if not any(_size_bytes(real + suffix) for suffix in ("-wal", "-journal")):
+        with contextlib.suppress(sqlite3.Error), closing(_connect(path, "ro&immutable=1")) as still:
+            return _inspect(still, path, version)
+    with closing(_connect(path, "ro")) as probe:
+        return _inspect(probe, path, version)
+
+
+def _size_bytes(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116  # a plain text path
+    except OSError:
+        return 0
 
 
 def _inspect(connection: sqlite3.Connection, path: str, version: int) -> int:
@@ -90,21 +114,25 @@ def _inspect(connection: sqlite3.Connection, path: str, version: int) -> int:
     return int(found)
 
 
-def _back_up(connection: sqlite3.Connection, path: str, found: int) -> None:
-    """Copy a file before its schema is changed, next to it, once per version."""
+def _back_up(path: str, found: int) -> None:
+    """Copy a file before its schema is changed, next to it; the caller keeps writers out."""
     target = f"{path}.v{found}.bak"
-    os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    with closing(sqlite3.connect(target)) as copy:
-        connection.backup(copy)
+    part = f"{target}.part"
+    os.close(os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(_connect(path, "ro")) as source, closing(sqlite3.connect(part)) as copy:
+            source.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        os.replace(part, target)  # noqa: PTH105  # plain text paths
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)  # noqa: PTH108  # a plain text path
 
 
 def _apply(
     connection: sqlite3.Connection, path: str, version: int, migrations: Mapping[int, str]
 ) -> None:
     """Create the schema or migrate it, in one transaction; another process may be first."""
-    # A step dirties one page, which is copied whole to the log: half of the usual 4 KiB
-    # makes a step cheaper. Without effect on a file that has pages already.
-    connection.execute("PRAGMA page_size = 2048")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -113,6 +141,8 @@ def _apply(
         if found == 0:
             script = resources.files("store").joinpath("schema.sql").read_text("utf-8")
         else:
+            if found < version:
+                _back_up(path, found)
             for step in range(found, version):
                 script += migrations[step] + "\n"
         for statement in _statements(script):

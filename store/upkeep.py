@@ -32,6 +32,8 @@ _BREATHER_S: Final = 0.002
 
 _BUSY_S: Final = 15.0
 
+_pause = asyncio.sleep
+
 #: Pages copied between two reports of progress: some 4 MB.
 _PAGES_PER_STEP: Final = 2048
 
@@ -78,7 +80,8 @@ async def collect(path: str, before_ms: int, now_ms: int) -> int:
     """Delete whole executions whose root was settled before a time.
 
     An execution with anything still open in it (a detached call, a promise somebody is
-    to settle) is kept until that is settled, too.
+    to settle) is kept until that is settled, too. Promises below a root that does not
+    exist are deleted together, when the last of them was settled before the time.
 
     Args:
         path: The database file.
@@ -94,6 +97,7 @@ async def collect(path: str, before_ms: int, now_ms: int) -> int:
     deleted = 0
     async with _connected(path, "rw") as connection:
         await connection.execute("PRAGMA wal_autocheckpoint = 0")
+        while_open = (sql.OPEN_BELOW, now_ms)
         cursor: tuple[int, str] = (-1, "")
         while True:
             rows = await connection.execute_fetchall(
@@ -101,47 +105,68 @@ async def collect(path: str, before_ms: int, now_ms: int) -> int:
             )
             found = list(rows)
             for root, _ in found:
-                deleted += await _delete_tree(connection, root, now_ms)
+                deleted += await _delete_tree(connection, root, while_open)
             if len(found) < BATCH:
                 break
             cursor = (found[-1][1], found[-1][0])
         lapsed = list(await connection.execute_fetchall(sql.LAPSED_ROOTS, (before_ms,)))
         for (root,) in lapsed:
-            deleted += await _delete_tree(connection, root, now_ms)
+            deleted += await _delete_tree(connection, root, while_open)
+        deleted += await _delete_orphans(connection, before_ms)
     return deleted
 
 
-async def _delete_tree(connection: aiosqlite.Connection, root: str, now_ms: int) -> int:
-    """Delete an execution, its root last, unless something in it is open."""
-    first, last = root + wire.ORIGIN_SEPARATOR, root + chr(ord(wire.ORIGIN_SEPARATOR) + 1)
-    still_open = list(await connection.execute_fetchall(sql.OPEN_BELOW, (first, last, now_ms)))
-    if still_open:
+async def _delete_orphans(connection: aiosqlite.Connection, before_ms: int) -> int:
+    """Delete what lies below roots that do not exist, once all of it ended before a time."""
+    deleted, cursor = 0, ""
+    while True:
+        rows = await connection.execute_fetchall(sql.ORPHANED_ORIGINS, (cursor, BATCH))
+        origins = [row[0] for row in rows]
+        for origin in origins:
+            keep = (sql.YOUNG_BELOW, before_ms)
+            deleted += await _delete_tree(connection, origin, keep, rooted=False)
+        if len(origins) < BATCH:
+            return deleted
+        cursor = _range_below(origins[-1])[1]
+
+
+def _range_below(root: str) -> tuple[str, str]:
+    """What the ids below a root lie between."""
+    return root + wire.ORIGIN_SEPARATOR, root + chr(ord(wire.ORIGIN_SEPARATOR) + 1)
+
+
+async def _delete_tree(
+    connection: aiosqlite.Connection, root: str, keep: tuple[str, int], *, rooted: bool = True
+) -> int:
+    """Delete an execution, its root last, unless a statement finds something to keep in it."""
+    first, last = _range_below(root)
+    unless, at_ms = keep
+    if list(await connection.execute_fetchall(unless, (first, last, at_ms))):
         return 0
     deleted = 0
-    while True:
-        batch = [
-            row[0] for row in await connection.execute_fetchall(sql.IDS_BELOW, (first, last, BATCH))
-        ]
-        ended = len(batch) < BATCH
-        if ended:
-            batch.append(root)
-        await _delete(connection, batch)
-        deleted += len(batch)
-        await asyncio.sleep(_BREATHER_S)
-        if ended:
-            return deleted
-
-
-async def _delete(connection: aiosqlite.Connection, ids: list[str]) -> None:
-    parameters = [(id_,) for id_ in ids]
-    await connection.execute("BEGIN IMMEDIATE")
-    try:
-        for statement in sql.DELETE_PROMISE:
-            await connection.executemany(statement, parameters)
-        await connection.execute("COMMIT")
-    except BaseException:
-        await connection.execute("ROLLBACK")
-        raise
+    ended = False
+    while not ended:
+        await connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = await connection.execute_fetchall(sql.IDS_BELOW, (first, last, BATCH))
+            ids = [row[0] for row in found]
+            ended = len(ids) < BATCH
+            # Somebody may have created a promise in there since the whole was looked at.
+            end = last if ended else ids[-1] + "\0"
+            if list(await connection.execute_fetchall(unless, (first, end, at_ms))):
+                await connection.execute("ROLLBACK")
+                return deleted
+            if ended and rooted:
+                ids.append(root)
+            for statement in sql.DELETE_PROMISE:
+                await connection.executemany(statement, [(id_,) for id_ in ids])
+            await connection.execute("COMMIT")
+        except BaseException:
+            await connection.execute("ROLLBACK")
+            raise
+        deleted += len(ids)
+        await _pause(_BREATHER_S)
+    return deleted
 
 
 async def back_up(

@@ -20,6 +20,25 @@ OPEN_BELOW: Final = (
     "SELECT 1 FROM promises WHERE id > ? AND id < ? "
     "AND state = 0 AND kind & 7 AND timeout_at > ? LIMIT 1"
 )
+#: As for an execution whose root is gone: anything settled, or lapsing, after a time.
+YOUNG_BELOW: Final = (
+    "SELECT 1 FROM promises WHERE id > ? AND id < ? AND ifnull(settled_at, timeout_at) > ? LIMIT 1"
+)
+#: Origins from a cursor on that have promises below them and none of their own. From each id
+#: it leaps to the next origin, so executions of many steps cost as much as short ones.
+ORPHANED_ORIGINS: Final = (
+    "WITH RECURSIVE walk (id) AS ("
+    "SELECT min(id) FROM promises WHERE id >= ? "
+    "UNION ALL "
+    "SELECT CASE instr(walk.id, ':') "
+    "WHEN 0 THEN (SELECT min(id) FROM promises WHERE id > walk.id) "
+    "ELSE (SELECT min(id) FROM promises "
+    "WHERE id >= substr(walk.id, 1, instr(walk.id, ':') - 1) || ';') END "
+    "FROM walk WHERE walk.id IS NOT NULL) "
+    "SELECT substr(walk.id, 1, instr(walk.id, ':') - 1) FROM walk "
+    "WHERE instr(walk.id, ':') > 0 AND NOT EXISTS (SELECT 1 FROM promises p "
+    "WHERE p.id = substr(walk.id, 1, instr(walk.id, ':') - 1)) LIMIT ?"
+)
 IDS_BELOW: Final = "SELECT id FROM promises WHERE id > ? AND id < ? LIMIT ?"
 DELETE_PROMISE: Final = (
     "DELETE FROM resumes WHERE task_id = ?",

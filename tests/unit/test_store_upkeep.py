@@ -95,6 +95,54 @@ async def test_ids_that_only_begin_alike_are_not_swept_up(store, clock):
         assert await exists(store, near)
 
 
+async def test_what_lies_below_a_root_that_never_was_is_deleted_when_the_last_of_it_is_old(
+    store, clock
+):
+    for id_ in ("lost:1", "lost:1.1", "lost:2", "late:1", "late:2", "far:1", "open:1", ":1"):
+        await ask(store, "promise.create", **promise(id_))
+    for id_ in ("lost:1", "lost:1.1", "lost:2", "late:1", "far:1", ":1"):
+        await ask(store, "promise.settle", **settle(id_))
+    await ask(store, "promise.create", **promise("far:2", clock.now_ms + 3 * DAY_MS))
+    await ask(store, "promise.create", **promise("lost;1"))
+    clock.now_ms += 2 * DAY_MS
+    await ask(store, "promise.settle", **settle("late:2"))
+    assert await store.gc(DAY) == 4
+    for id_ in ("lost:1", "lost:1.1", "lost:2", ":1"):
+        assert not await exists(store, id_)
+    for id_ in ("late:1", "late:2", "far:1", "far:2", "open:1", "lost;1"):
+        assert await exists(store, id_)
+    clock.now_ms += 3 * DAY_MS
+    assert await store.gc(DAY) == 4
+    assert await exists(store, "open:1")
+
+
+async def test_every_orphan_is_found_between_thousands_of_executions(store, clock):
+    """More of them than are looked up at once, among roots with and without steps."""
+    for number in range(300):
+        await ask(store, "promise.create", **promise(f"r{number}"))
+        await ask(store, "promise.create", **promise(f"r{number}:1", origin=f"r{number}"))
+        for step in (1, 2):
+            await ask(store, "promise.create", **promise(f"x{number}:{step}"))
+            await ask(store, "promise.settle", **settle(f"x{number}:{step}"))
+    clock.now_ms += 2 * DAY_MS
+    assert await store.gc(DAY) == 600
+    assert sum((await store.stats()).promises.values()) == 600
+
+
+async def test_a_promise_created_while_its_execution_is_deleted_is_kept(store, clock, monkeypatch):
+    await run(store, "old", steps=450)
+    clock.now_ms += 2 * DAY_MS
+    far = clock.now_ms + 100 * DAY_MS
+
+    async def create_in_between(_seconds):
+        await ask(store, "promise.create", **promise("old:9z", far, external="true"))
+
+    monkeypatch.setattr("store.upkeep._pause", create_in_between)
+    await store.gc(DAY)
+    assert await exists(store, "old:9z")
+    assert await exists(store, "old")
+
+
 async def test_requests_are_answered_while_garbage_is_collected(store, clock):
     for number in range(30):
         await run(store, f"old{number}", steps=20)

@@ -1,0 +1,189 @@
+"""Opening files of other versions: what is refused, what is migrated, what is left beside them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from store_support import ask, claim, fence, promise, settle
+
+import store
+from store import SqliteConnection, errors, schema
+
+pytestmark = pytest.mark.unit
+
+#: A next version such as a release may bring: a column with a value for old rows, an index.
+MIGRATIONS = {
+    1: """
+    ALTER TABLE promises ADD COLUMN colour TEXT NOT NULL DEFAULT 'red; or blue';
+    CREATE INDEX promises_colour ON promises (colour) WHERE state = 0;
+    """,
+    2: "UPDATE promises SET colour = id;",
+}
+
+WRITES_AND_IS_KILLED = """
+    import asyncio, os, signal, sys
+    from store import SqliteConnection
+    from store_support import ask, promise
+
+    async def main():
+        connection = SqliteConnection(sys.argv[1])
+        for number in range(300):
+            status, _ = await ask(connection, "promise.create", **promise(f"p{number:03}"))
+            assert status == 200
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(main())
+"""
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def version(path):
+    with sqlite3.connect(path) as connection:
+        return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def write_and_kill(path):
+    """Leave a file whose latest commits are in its log alone, as a killed process does."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = textwrap.dedent(WRITES_AND_IS_KILLED)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=environment, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert path.with_name(path.name + "-wal").stat().st_size > 0
+
+
+async def test_a_refused_file_in_use_mode_gets_nothing_beside_it(tmp_path):
+    path = tmp_path / "newer.db"
+    schema.prepare(str(path))
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    assert names(tmp_path) == ["newer.db"]
+    before = path.read_bytes()
+    assert before[18] == 2, "the file is in WAL mode"
+    with pytest.raises(store.NewerSchemaError):
+        await SqliteConnection(path).start()
+    assert names(tmp_path) == ["newer.db"]
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_file_in_wal_mode_gets_nothing_beside_it(tmp_path):
+    path = tmp_path / "other.db"
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("CREATE TABLE promises (id)")
+    other.commit()
+    other.close()
+    with pytest.raises(store.ForeignFileError):
+        await SqliteConnection(path).start()
+    assert names(tmp_path) == ["other.db"]
+
+
+async def test_a_newer_version_that_is_only_in_the_log_is_seen(tmp_path):
+    path = tmp_path / "newer.db"
+    schema.prepare(str(path))
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(store.NewerSchemaError):
+        await SqliteConnection(path).start()
+    newer.close()
+
+
+async def test_a_file_behind_a_link_is_looked_at_with_its_log(tmp_path):
+    path = tmp_path / "newer.db"
+    schema.prepare(str(path))
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(store.NewerSchemaError):
+        await SqliteConnection(link).start()
+    newer.close()
+
+
+def test_what_a_killed_process_wrote_is_in_the_copy_and_in_the_migrated_file(tmp_path):
+    path = tmp_path / "a.db"
+    write_and_kill(path)
+    schema.prepare(str(path), version=3, migrations=MIGRATIONS)
+    with sqlite3.connect(path) as migrated:
+        rows = migrated.execute("SELECT id, colour FROM promises").fetchall()
+    assert rows == [(f"p{number:03}", f"p{number:03}") for number in range(300)]
+    copy = tmp_path / "a.db.v1.bak"
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert version(copy) == 1
+    with sqlite3.connect(copy) as old:
+        assert old.execute("SELECT count(*) FROM promises").fetchone() == (300,)
+        columns = [row[1] for row in old.execute("PRAGMA table_info(promises)")]
+    assert "colour" not in columns
+
+
+async def test_work_goes_on_in_a_migrated_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.db"
+    connection = SqliteConnection(path)
+    await claim(connection, "run")
+    created = fence("run", "promise.create", **promise("run:1", origin="run", branch="run"))
+    assert (await ask(connection, "task.fence", **created))[0] == 200
+    await connection.stop()
+    migrations = {1: "CREATE TABLE colours (id TEXT PRIMARY KEY);"}
+    monkeypatch.setattr(schema.prepare, "__kwdefaults__", {"version": 2, "migrations": migrations})
+    connection = SqliteConnection(path)
+    settled = fence("run", "promise.settle", **settle("run:1"))
+    assert (await ask(connection, "task.acquire", id="run", version=1, pid="w", ttl=1000))[0] == 200
+    settled["version"] = 2
+    assert (await ask(connection, "task.fence", **settled))[0] == 200
+    assert await connection.integrity_check() == []
+    await connection.stop()
+    assert version(path) == 2
+    assert version(tmp_path / "a.db.v1.bak") == 1
+
+
+def test_of_many_that_open_an_old_file_at_once_one_migrates_it(tmp_path):
+    """The copy is of the old version, whoever comes second."""
+    path = tmp_path / "a.db"
+    write_and_kill(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda _: schema.prepare(str(path), version=3, migrations=MIGRATIONS), range(24)
+            )
+        )
+    assert version(path) == 3
+    assert version(tmp_path / "a.db.v1.bak") == 1
+
+
+def test_a_migration_that_fails_changes_nothing_and_can_be_tried_again(tmp_path):
+    path = tmp_path / "a.db"
+    write_and_kill(path)
+    broken = {**MIGRATIONS, 2: "UPDATE promises SET colour = id; INSERT INTO nowhere VALUES (1);"}
+    with pytest.raises(errors.StoreError, match=r"a\.db.*nowhere"):
+        schema.prepare(str(path), version=3, migrations=broken)
+    assert version(path) == 1
+    with sqlite3.connect(path) as unchanged:
+        columns = [row[1] for row in unchanged.execute("PRAGMA table_info(promises)")]
+    assert "colour" not in columns
+    schema.prepare(str(path), version=3, migrations=MIGRATIONS)
+    assert version(path) == 3
+
+
+def test_a_copy_that_cannot_be_written_stops_the_migration(tmp_path):
+    path = tmp_path / "a.db"
+    schema.prepare(str(path))
+    (tmp_path / "a.db.v1.bak").mkdir()
+    (tmp_path / "a.db.v1.bak" / "keep").touch()
+    with pytest.raises(errors.StoreError):
+        schema.prepare(str(path), version=3, migrations=MIGRATIONS)
+    assert version(path) == 1
+    assert not [name for name in names(tmp_path) if name.endswith(".part")]
