@@ -16,13 +16,15 @@ from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseCreateReq, PromiseRecord
 
 from durable.calls import CallShape, call_function
+from durable.closers import add_note
 from durable.engine import Carrier, DurableEffects, StepContext, StepMeta
 from durable.errors import ExecutionTimeoutError, ReplayDivergenceError
 from durable.events import EventKind
 from durable.outcomes import record_error
 from durable.retries import Attempt, RetryPolicy
 from durable.scopes import Scope, bind
-from durable.stacks import stood_note
+from durable.stacks import stood_in, stood_in_cells, stood_in_threads, stood_note
+from durable.supervision import is_own_exit
 from durable.values import ValueCodec
 
 __all__ = ["Activation", "Container", "Execution", "Host", "StepCall", "perform_step"]
@@ -85,6 +87,7 @@ class Execution:
         store_failure: Why the store stopped answering, if it did.
         is_stopped: Tells whether its code is being stopped from outside it.
         tasks: What its code has started and that has not ended.
+        thread_ids: Identifiers of the threads that run its synchronous functions now.
     """
 
     def __init__(self, host: Host, execution_id: str, name: str, effects_inner: Any) -> None:
@@ -100,6 +103,7 @@ class Execution:
         self.store_failure: ResonateError | None = None
         self.is_stopped: Callable[[], bool] = lambda: False
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.thread_ids: set[int] = set()
         self.effects = DurableEffects(effects_inner, self)
         self._live_errors: dict[str, BaseException] = {}
 
@@ -145,6 +149,19 @@ class Execution:
             msg = f"execution {self.id!r} is being stopped: no step can be made or recorded"
             raise asyncio.CancelledError(msg)
 
+    def stands_at(self, main: asyncio.Task[Any]) -> str:
+        """Return one line on where its code stands now, or ''.
+
+        Args:
+            main: The task that runs its function.
+        """
+        filename = f"<sostenuto {self.id} "
+        return (
+            stood_in(main.get_coro())
+            or stood_in_cells(filename)
+            or stood_in_threads(filename, self.thread_ids)
+        )
+
     def left_s(self) -> float:
         """Return the seconds until the deadline, zero or more."""
         return max(0.0, (self.timeout_at_ms - self.host.clock()) / 1000)
@@ -185,9 +202,9 @@ def _divergence(
     def shown(step: dict[str, Any]) -> str:
         return f"{step.get('kind', '?')} {step['step']}({step.get('args', '')})"
 
-    what = "arguments" if recorded["step"] == asked["step"] else "step"
+    what = "other arguments" if recorded["step"] == asked["step"] else "another step"
     return ReplayDivergenceError(
-        f"execution {execution_id!r} asked for another {what} than its history has at {step_id!r}: "
+        f"execution {execution_id!r} asked for {what} than its history has at {step_id!r}: "
         f"recorded {shown(recorded)}, asked {shown(asked)}. Nothing was answered from the store. "
         "Run the code that made the history, or start a fresh execution under another id; where "
         "timing decides which task makes a call, name the step with ctx.options(key=...)",
@@ -278,7 +295,9 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
         if execution.namespace is None:
             raise
         raise Carrier(error, execution.namespace) from error
-    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+    except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
+        if task.cancelling() or not is_own_exit(error):
+            raise
         # Raised by the step itself: a failure like any other, and no end of the loop.
         execution.note_live_error(step_id, error)
         raise Carrier(error, execution.namespace) from error
@@ -322,7 +341,13 @@ async def _attempts(call: StepCall, context: StepContext) -> Any:
     args = (call.context, *call.args) if call.shape.wants_context else call.args
 
     async def once() -> Any:
-        return await call_function(call.function, args, call.kwargs, is_async=call.shape.is_async)
+        return await call_function(
+            call.function,
+            args,
+            call.kwargs,
+            is_async=call.shape.is_async,
+            thread_ids=call.execution.thread_ids,
+        )
 
     if call.retry is None:
         return await once()
@@ -364,7 +389,7 @@ async def run_attempts(
         if wait_s is None:
             if error is not None:
                 if number > 1:
-                    error.add_note(f"{name}: attempt {number}, the last; {number - 1} retried")
+                    add_note(error, f"{name}: attempt {number}, the last; {number - 1} retried")
                 raise error
             return value
         due_ms = host.clock() + round(wait_s * 1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,9 +97,16 @@ def _limiter() -> anyio.CapacityLimiter:
 
 
 async def call_function(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    is_async: bool,
+    thread_ids: set[int],
 ) -> Any:
     """Call an async function on the loop, any other in a worker thread.
+
+    While the thread runs it, its identifier is among ``thread_ids``.
 
     A synchronous function could block, and one that blocks the loop would stop every
     other execution, heartbeat and timeout of the process. Cancelling gives up on the
@@ -106,7 +114,15 @@ async def call_function(
     """
     if is_async:
         return await function(*args, **kwargs)
-    call = functools.partial(function, *args, **kwargs)
+
+    def call() -> Any:
+        thread_id = threading.get_ident()
+        thread_ids.add(thread_id)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            thread_ids.discard(thread_id)
+
     result = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=_limiter())
     if inspect.isawaitable(result):
         return await result

@@ -56,16 +56,19 @@ class StepFuture[T](Coroutine[Any, Any, T]):
         return self._wait().__await__()
 
     async def _wait(self) -> T:
+        failed: PromiseRecord | None = None
         try:
             outcome = await self._future
         except ApplicationError:
-            record = self._run.effects.known(self.id)
-            if record is None or record.state == "pending":
+            failed = self._run.effects.known(self.id)
+            if failed is None or failed.state == "pending":
                 raise
-            raise self._run.step_error(record) from None
         except PlatformError as error:
             self._run.failed(error.cause)
             raise
+        if failed is not None:
+            # Outside the handler: the error keeps the cause and context it was recorded with.
+            raise self._run.step_error(failed)
         if isinstance(outcome, PromiseRecord) and outcome.state != "resolved":
             raise record_error(outcome, self._run.values, self._run.namespace)
         return self._read(outcome.value.data if isinstance(outcome, PromiseRecord) else outcome)

@@ -26,7 +26,7 @@ import msgspec
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.effects import Effects
-from resonate.error import DecodingError, PlatformError, ResonateError
+from resonate.error import DecodingError, FunctionNotFoundError, PlatformError, ResonateError
 from resonate.handle import Subscription
 from resonate.resonate import Resonate
 from resonate.types import PromiseCreateReq, PromiseRecord, Value
@@ -372,13 +372,36 @@ async def watch_settlement(engine: Resonate, promise_id: str) -> Subscription:
 
 
 class _ExpectedEnds(logging.Filter):
-    """Drops the SDK's error logs about tasks that are handed back on purpose."""
+    """Drops the SDK's error logs about tasks that are handed back on purpose.
+
+    A function that is not registered here may be another worker's: that is one line for
+    each function, and not a traceback for each time its task is offered.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unknown: set[tuple[str, int]] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, PlatformError):
             return not any(isinstance(cause, HandBack) for cause in error.causes)
+        if isinstance(error, FunctionNotFoundError):
+            return self._is_news(record, error)
         return not isinstance(error, HandBack)
+
+    def _is_news(self, record: logging.LogRecord, error: FunctionNotFoundError) -> bool:
+        if (error.name, error.version) in self._unknown:
+            return False
+        self._unknown.add((error.name, error.version))
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.exc_info = record.exc_text = None
+        record.msg = (
+            "%r (version %d) is not registered in this process, which hands its executions back: "
+            "register it here, or run a worker that has it"
+        )
+        record.args = (error.name, error.version)
+        return True
 
 
 logging.getLogger("resonate.core").addFilter(_ExpectedEnds())

@@ -24,7 +24,7 @@ from durable.value_exceptions import (
 )
 from durable.values import ValueCodec, is_signed
 
-__all__ = ["decode_failure", "encode_failure", "failure_notes"]
+__all__ = ["decode_failure", "encode_failure", "failure_notes", "notes_of"]
 
 _KIND = "failure"
 _MAX_MESSAGE_SIZE = 64 * 1024
@@ -90,7 +90,7 @@ class _Encoder:
             "message": message_of(exc),
             "type": _type_of(exc),
         }
-        notes = _notes_of(exc)
+        notes = notes_of(exc)
         if notes:
             data["notes"] = notes
         trace = traceback_text(exc, min(self._budget, _MAX_TRACEBACK_SIZE))
@@ -232,7 +232,8 @@ def _type_of(exc: BaseException) -> str:
     return _bounded(name if "." in name else f"builtins.{name}", 1000)
 
 
-def _notes_of(exc: BaseException) -> list[str]:
+def notes_of(exc: BaseException) -> list[str]:
+    """Return the notes of a live exception as storable text; never raises."""
     try:
         notes = getattr(exc, "__notes__", None)
         if not isinstance(notes, list | tuple):

@@ -124,7 +124,7 @@ class Registry:
         """Return the message about a function that is not registered."""
         names = sorted({entry.name for entry in self if not entry.name.startswith("sostenuto.")})
         near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         known = ", ".join(names) if names else "none"
         return (
             f"{name!r} (version {version}) is not registered{hint} Registered: {known}. "

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from resonate.context import Context
 from resonate.dependencies import DependencyMap
-from resonate.error import ServerError
+from resonate.error import PlatformError, ServerError
 from resonate.handle import Subscription
 from resonate.registry import Registry as EngineRegistry
 from resonate.timing import now_ms, sleep
@@ -341,7 +341,7 @@ def _outcome(task: asyncio.Task[Any], values: ValueCodec) -> tuple[str, Any] | N
         if isinstance(error.carried, _HistoryEnds):
             return None
         return "rejected", encode_failure(error.carried, values, namespace=error.namespace)
-    except (Abandoned, _HistoryEnds):
+    except (Abandoned, PlatformError, _HistoryEnds):
         return None
 
 

@@ -477,6 +477,7 @@ class Durable:
         """Start an execution for a launcher; see :meth:`run` and :meth:`rpc`."""
         engine = self._ready()
         validated_id(id)
+        self._worker.accept(id)
         name, version = self.registry.name_of(fn, launcher.version)
         entry = self.registry.find(name, version)
         if entry is not None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import linecache
 import sys
 import sysconfig
 import traceback
+from collections.abc import Collection
 from pathlib import Path
-from types import CoroutineType, FrameType, TracebackType
+from types import CoroutineType, FrameType, GeneratorType, TracebackType
 from typing import Any
 
-__all__ = ["stood_in", "stood_note"]
+import executor
+
+__all__ = ["stood_in", "stood_in_cells", "stood_in_threads", "stood_note"]
+
+_EXECUTOR = str(Path(executor.__file__).parent)
 
 #: Frames below these directories are machinery, not what a user asks about.
-_MACHINERY = tuple(
-    str(Path(path).resolve())
-    for path in {
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("purelib"),
-        sysconfig.get_path("platlib"),
-        str(Path(__file__).parent),
-        str(Path(__file__).parent.parent / "executor"),
-    }
-)
+_DIRECTORIES = {
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("purelib"),
+    sysconfig.get_path("platlib"),
+    str(Path(__file__).parent),
+    _EXECUTOR,
+}
+
+# Code keeps the name it was imported by, which may lead through symbolic links.
+_MACHINERY = tuple(_DIRECTORIES | {str(Path(path).resolve()) for path in _DIRECTORIES})
 
 _STOOD = "the code stood at"
 
@@ -51,16 +57,72 @@ def stood_note(error: BaseException | None) -> str:
     return ""
 
 
-def stood_in(coroutine: Any) -> str:
-    """Return one line on where a suspended coroutine stands, or ''."""
+def stood_in(coroutine: Any, filename: str = "") -> str:
+    """Return one line on where a suspended coroutine stands, or ''.
+
+    Args:
+        coroutine: The outermost one.
+        filename: Beginning of the name of a file that its code must come through.
+    """
     found = ""
-    while coroutine is not None:
+    is_its = not filename
+    seen: set[int] = set()  # a frame can hold a coroutine that leads back to it
+    while coroutine is not None and id(coroutine) not in seen:
+        seen.add(id(coroutine))
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None and not _is_machinery(frame.f_code.co_filename):
             found = _line(frame, frame.f_lineno)
-        following = getattr(coroutine, "cr_await", None)
-        coroutine = following if isinstance(following, CoroutineType) else None
-    return found
+            is_its = is_its or frame.f_code.co_filename.startswith(filename)
+        coroutine = _awaited_by(coroutine, frame)
+    return found if is_its else ""
+
+
+def stood_in_cells(filename: str) -> str:
+    """Return one line on where a cell stands that an executor runs on this loop, or ''.
+
+    Args:
+        filename: Beginning of the name of the file that the cell's code comes from.
+    """
+    for task in asyncio.all_tasks():
+        coroutine = task.get_coro()
+        code = getattr(coroutine, "cr_code", None)
+        if code is not None and code.co_filename.startswith(_EXECUTOR):
+            found = stood_in(coroutine, filename)
+            if found:
+                return found
+    return ""
+
+
+def _awaited_by(coroutine: Any, frame: FrameType | None) -> Any:
+    following = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+    if isinstance(following, (CoroutineType, GeneratorType)):
+        return following
+    if following is None and frame is not None and _is_machinery(frame.f_code.co_filename):
+        # A driver that sends into a coroutine by itself, as the executor's, holds it in its frame.
+        for value in frame.f_locals.values():
+            if isinstance(value, CoroutineType) and value.cr_frame is not None:
+                return value
+    return None
+
+
+def stood_in_threads(filename: str, thread_ids: Collection[int]) -> str:
+    """Return one line on where code stands in threads, or ''.
+
+    Args:
+        filename: Beginning of the names of the files that its code comes from.
+        thread_ids: Identifiers of threads that run its code alone.
+    """
+    for thread_id, innermost in sys._current_frames().items():  # noqa: SLF001 - the documented way
+        frame: FrameType | None = innermost
+        found = ""
+        while frame is not None:
+            name = frame.f_code.co_filename
+            if not found and not _is_machinery(name):
+                found = _line(frame, frame.f_lineno)
+            if found and (thread_id in thread_ids or name.startswith(filename)):
+                return found
+            frame = frame.f_back
+    return ""
 
 
 def _in_traceback(tb: TracebackType | None) -> str:

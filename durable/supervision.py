@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dis
 from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any
 
-from durable.stacks import stood_in
+from durable.errors import ExecutionCancelledError
 
-__all__ = ["Abandoned", "StopReason", "Supervisor"]
+__all__ = ["Abandoned", "StopReason", "Supervisor", "error_of", "is_own_exit"]
 
 #: Seconds between two cancellations of code that swallows them.
 _CANCEL_AGAIN_S = 0.2
@@ -40,14 +41,21 @@ class Supervisor[T]:
         body: The coroutine function to run.
         grace_s: Seconds that stopped code has for its ``finally`` blocks before it
             is left behind.
+        stands_at: Says where the code stands that the given task runs.
 
     Attributes:
         reason: Why it was stopped, or None.
         stood: Where the code stood when it was stopped, or ''.
     """
 
-    def __init__(self, body: Callable[[], Awaitable[T]], grace_s: float) -> None:
+    def __init__(
+        self,
+        body: Callable[[], Awaitable[T]],
+        grace_s: float,
+        stands_at: Callable[[asyncio.Task[T]], str],
+    ) -> None:
         self._body = body
+        self._stands_at = stands_at
         self._grace_s = grace_s
         self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[T] | None = None
@@ -61,10 +69,6 @@ class Supervisor[T]:
             self.reason = reason
             if not self._stop.done():
                 self._stop.set_result(None)
-
-    def stands_at(self) -> str:
-        """Return where the body stands now, or ''."""
-        return stood_in(self._task.get_coro()) if self._task is not None else ""
 
     async def run(
         self,
@@ -83,7 +87,13 @@ class Supervisor[T]:
         """
 
         async def body() -> T:
-            return await self._body()
+            try:
+                return await self._body()
+            except (SystemExit, KeyboardInterrupt) as error:
+                if not is_own_exit(error):
+                    raise
+                # Out of a task these stop the event loop, and with it whatever else it runs.
+                raise _Exit(error) from None
 
         self._task = task = asyncio.create_task(body(), name="sostenuto execution")
         try:
@@ -98,7 +108,7 @@ class Supervisor[T]:
             return task
         if self.reason is None:
             self.reason = StopReason.TIMEOUT
-        self.stood = self.stands_at()
+        self.stood = self._stands_at(task)
         if before_cancel is not None:
             await before_cancel(self.reason)
         await self._cancel(task)
@@ -115,6 +125,44 @@ class Supervisor[T]:
                 break
         if not task.done():
             task.add_done_callback(_forget)
+
+
+class _Exit(Exception):  # noqa: N818 - carries an exception out of a task, is none of its own
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
+def error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Return what the body of a finished task raised, or None."""
+    if not task.cancelled():
+        raised = task.exception()
+        return raised.error if isinstance(raised, _Exit) else raised
+    # Of its own: what stops it from outside is known before. An awaiter must not take it
+    # for a cancellation of itself.
+    ended = ExecutionCancelledError("its own code raised asyncio.CancelledError")
+    try:
+        task.result()
+    except asyncio.CancelledError as cancelled:
+        ended.__cause__ = cancelled
+    return ended
+
+
+def is_own_exit(error: BaseException) -> bool:
+    """Tell whether code raised this itself, and not the interrupt of whoever runs the process.
+
+    Both are a KeyboardInterrupt; but one that a signal brings does not come out of a
+    ``raise`` statement of the code that it strikes.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    operation = dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]]
+    return operation in {"RAISE_VARARGS", "RERAISE"}
 
 
 def _forget(task: asyncio.Task[object]) -> None:

@@ -17,6 +17,7 @@ from resonate.types import PromiseRecord, Value
 
 from durable.activation import Activation, Execution, attempt_id, run_attempts
 from durable.calls import CallShape, call_function
+from durable.closers import add_note
 from durable.context import DurableContext
 from durable.dependencies import Dependencies
 from durable.engine import (
@@ -28,12 +29,13 @@ from durable.engine import (
 )
 from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
+from durable.failures import notes_of
 from durable.notes import excerpt, notes_id
 from durable.records import SOURCE_FUNCTION
 from durable.retries import RetryPolicy
 from durable.scopes import bind, own_cells
 from durable.stacks import stood_note
-from durable.supervision import Abandoned, StopReason, Supervisor
+from durable.supervision import Abandoned, StopReason, Supervisor, error_of
 from durable.values import ValueCodec
 
 __all__ = ["Entry", "Worker"]
@@ -43,9 +45,18 @@ logger = logging.getLogger(__name__)
 #: Seconds between two looks at a promise whose deadline has passed here and not there.
 _LOOK_AGAIN_S = 0.02
 
+#: Seconds for which a task is kept that this process cannot go on with, doubled each time
+#: up to the longest: enough not to spin, little enough for a process that can.
+_DECLINE_FIRST_S = 0.01
+_DECLINE_LONGEST_S = 1.0
+
 #: Seconds of the longest single wait given to an event loop, whose timers overflow
 #: beyond some days on some platforms.
 _LOOP_TIMEOUT_MAX_S = 86_400.0
+
+#: Milliseconds of the shortest deadline that stands for none: half of the hundred years
+#: that are recorded for it.
+_UNLIMITED_MS = 50 * 365 * 86_400_000
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +110,7 @@ class Worker:
         self._idle.set()
         self._failures: dict[str, set[asyncio.Future[None]]] = {}
         self._diverged: dict[str, BaseException] = {}
+        self._declined: dict[str, int] = {}
         self._watches: set[asyncio.Task[None]] = set()
         self.listeners: list[Listener] = []
         self.name_of: Callable[[str | Callable[..., Any], int], tuple[str, int]]
@@ -149,12 +161,13 @@ class Worker:
             PlatformError: The task is to be handed back.
             Abandoned: The execution is over already, or is another process's.
         """
+        if sdk_context.info.id in self._diverged:
+            await self._decline(sdk_context.info.id)
         run = _Run(self, entry, sdk_context)
         self.emit(EventKind.EXECUTION_STARTED, run.id, run.id, entry.name)
         supervisor: Supervisor[Any] = Supervisor(
-            lambda: run.body(args, kwargs), grace_s=self.grace_s
+            lambda: run.body(args, kwargs), self.grace_s, run.execution.stands_at
         )
-        self._diverged.pop(run.id, None)
         run.execution.is_stopped = lambda: supervisor.reason is not None
         self._running[run.id] = supervisor
         self._idle.clear()
@@ -219,9 +232,20 @@ class Worker:
     # -- failures that settle nothing ------------------------------------------
 
     def refuse(self, execution_id: str, error: BaseException) -> None:
-        """Raise ``error`` at whoever awaits the execution here, now or later."""
+        """Raise ``error`` at whoever awaits the execution here, now or until it is started anew."""
         self._diverged[execution_id] = error
         self.fail_locally(execution_id, error)
+
+    def accept(self, execution_id: str) -> None:
+        """Let an execution run again whose history was found to be another."""
+        self._diverged.pop(execution_id, None)
+        self._declined.pop(execution_id, None)
+
+    async def _decline(self, execution_id: str) -> None:
+        """Hand back a task that came again, after a moment, as an engine may send it at once."""
+        times = self._declined[execution_id] = self._declined.get(execution_id, 0) + 1
+        await self.sleeper(min(_DECLINE_FIRST_S * 2 ** min(times, 16), _DECLINE_LONGEST_S))
+        raise PlatformError([HandBack("another history")])
 
     def fail_locally(self, execution_id: str, error: BaseException) -> None:
         """Raise ``error`` at whoever awaits the execution here; the store keeps it pending."""
@@ -333,7 +357,11 @@ class _Run:
             if number > 1:
                 self._begin_attempt(task, number)
             return await call_function(
-                self.entry.function, (self.ctx, *decoded), named, is_async=self.entry.shape.is_async
+                self.entry.function,
+                (self.ctx, *decoded),
+                named,
+                is_async=self.entry.shape.is_async,
+                thread_ids=execution.thread_ids,
             )
 
         if self.entry.retry is None:
@@ -361,7 +389,7 @@ class _Run:
             # It ended too late by itself, or held the loop until it was interrupted.
             supervisor.reason = StopReason.TIMEOUT
             if task is not None:
-                supervisor.stood = stood_note(_exception_of(task))
+                supervisor.stood = stood_note(error_of(task))
             await self.note_stop(StopReason.TIMEOUT, supervisor)
         if supervisor.reason is StopReason.CLOSING:
             raise PlatformError([HandBack("the process is closing")])
@@ -369,14 +397,15 @@ class _Run:
             raise Abandoned(supervisor.reason.value)
         if execution.diverged is not None:
             self.worker.refuse(self.id, execution.diverged)
-            raise Abandoned("diverged") from execution.diverged
+            # Back at once: another process may have the code that made the history.
+            raise PlatformError([HandBack("another history")]) from execution.diverged
         assert task is not None
-        error = _exception_of(task)
+        error = error_of(task)
         if execution.store_failure is not None:
             self._store_failed(execution.store_failure, error)
         if error is None:
             return task.result()
-        self._annotate(error)
+        await self._annotate(error)
         raise Carrier(error, execution.namespace) from error
 
     def _store_failed(self, cause: ResonateError, error: BaseException | None) -> None:
@@ -391,12 +420,22 @@ class _Run:
         self.worker.fail_locally(self.id, told)
         raise PlatformError([cause]) from error
 
-    def _annotate(self, error: BaseException) -> None:
-        stood = stood_note(error)
-        present = set(getattr(error, "__notes__", ()))
-        for note in (f"Execution ID: {self.id}", stood):
+    async def _annotate(self, error: BaseException) -> None:
+        notes = [f"Execution ID: {self.id}"]
+        if self.timeout_at_ms - self.started_at_ms < _UNLIMITED_MS:
+            notes.append(f"limit: {await self._limit_s():g} s")
+        if self.source:
+            notes.append(excerpt(self.source))
+        notes.append(stood_note(error))
+        present = notes_of(error)
+        for note in notes:
             if note and note not in present:
-                error.add_note(note)
+                add_note(error, note)
+
+    async def _limit_s(self) -> float:
+        record = await self._own_record()
+        created_at_ms = record.created_at if record is not None else self.started_at_ms
+        return round((self.timeout_at_ms - created_at_ms) / 1000, 2)
 
     async def note_stop(self, reason: StopReason, supervisor: Supervisor[Any]) -> None:
         """Record why and where a timed-out or cancelled execution was stopped."""
@@ -404,10 +443,7 @@ class _Run:
             return
         notes = [f"Execution ID: {self.id}"]
         if reason is StopReason.TIMEOUT:
-            record = await self._own_record()
-            created = record.created_at if record is not None else self.started_at_ms
-            limit_s = (self.timeout_at_ms - created) / 1000
-            notes.insert(0, f"timed out: the limit of {round(limit_s, 2):g} s had passed")
+            notes.insert(0, f"timed out: the limit of {await self._limit_s():g} s had passed")
         else:
             notes.insert(0, "cancelled while it ran")
         if self.source:
@@ -470,9 +506,3 @@ class _Run:
 
 def _effects_of(context: Context) -> Any:
     return context._state.effects  # noqa: SLF001 - wrapped here, see durable.engine
-
-
-def _exception_of(task: asyncio.Task[Any]) -> BaseException | None:
-    if task.cancelled():
-        return asyncio.CancelledError("the code cancelled itself")
-    return task.exception()
