@@ -9,6 +9,7 @@ its code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -29,11 +30,13 @@ __all__ = [
     "class_path",
     "function_path",
     "instance_attribute",
+    "instance_attributes",
     "is_heap_class",
     "is_slot",
     "module_attribute",
     "module_name",
     "own_attribute",
+    "own_attributes",
 ]
 
 MISSING: Any = object()
@@ -123,6 +126,23 @@ def instance_attribute(instance: object, name: str) -> Any:
             if type(attributes) is dict and name in attributes:
                 return attributes[name]
     return MISSING
+
+
+def instance_attributes(instance: object) -> dict[str, Any]:
+    """An instance's dictionary; empty where it has none of the usual kind."""
+    cls = type(instance)
+    for base in class_bases(cls):
+        holder = _type_dict(base).get("__dict__")
+        if type(holder) is GetSetDescriptorType:
+            attributes = holder.__get__(instance, cls)
+            return attributes if type(attributes) is dict else {}
+    return {}
+
+
+def own_attributes(cls: type) -> Mapping[str, Any]:
+    """What a class's own dictionary holds, bases left out."""
+    attributes: Mapping[str, Any] = _type_dict(cls)
+    return attributes
 
 
 def own_attribute(cls: type, name: str) -> Any:

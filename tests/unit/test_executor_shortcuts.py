@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sysconfig
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from blocking_cases import Case, namespace_after, read_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor.blocking import default_table, register_blocking, register_type
 from executor.compiler import compile_cell, rewritten_tree
 from executor.innocence import is_innocent
 from executor.modes import ExecutionMode
 from executor.namespace import NamespaceManager
+from executor.reach import COMPUTING_MODULES
 from executor.routing import route
 from executor.tails import split_last
 from tests.unit.executor_cases import load
@@ -69,6 +72,154 @@ def test_no_cell_that_waits_is_innocent(case: Case) -> None:
 )
 def test_a_cell_that_only_computes_is_innocent(source: str) -> None:
     assert is_innocent(compile_cell(source, "<cell>", 1, 0), NamespaceManager().namespace)
+
+
+OF_THE_SESSION = """\
+import math
+class Point:
+    scale = 2
+    __slots__ = ("x", "_y", "__dict__")
+    def __init__(self, x): self.x = x; self._y = [x, {"k": (x,)}]
+    @property
+    def double(self): return self.x * self.scale
+    @classmethod
+    def origin(cls): return cls(0)
+    @staticmethod
+    def plus(a, b): return math.fsum((a, b))
+    def __repr__(self): return f"Point({self.x})"
+class Sub(Point):
+    def more(self): return super().double + 1
+point, sub = Point(1), Sub(2)
+method = sub.more
+def counter():
+    n = 0
+    def count():
+        nonlocal n
+        n += 1
+        return n
+    return count
+count = counter()
+many = list(range(100_000))
+table = {str(n): point for n in range(1000)}
+from collections import Counter, defaultdict
+groups = defaultdict(list, a=[point])
+from math import sqrt
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "point", "point.double", "Point(3)", "sub.more()", "method()", "Point.origin()",
+        "count()", "many[3]", "sum(many)", "table['1'].x", "groups['a'].append(sub)", "sqrt(2)",
+        "Counter('aab').most_common(1)", "str(point)", "[each.x for each in (point, sub)]",
+    ],
+)  # fmt: skip
+def test_what_a_session_made_of_computing_parts_is_innocent(source: str) -> None:
+    namespace = NamespaceManager().namespace
+    exec(OF_THE_SESSION, namespace)
+    assert is_innocent(compile_cell(source, "<cell>", 1, 0), namespace)
+
+
+WAITING = """\
+import socket, random
+from collections import defaultdict
+sock = socket.socket()
+class Holder:
+    def __init__(self): self.inner = sock
+class Slotted:
+    __slots__ = ("inner",)
+    def __init__(self): self.inner = sock
+class Inherits(Holder): pass
+class Class:
+    inner = sock
+    @property
+    def prop(self): return sock
+    @staticmethod
+    def call(): return sock
+class ByProperty:
+    @property
+    def prop(self): return opened()
+def opened(): return sock
+class Meta(type):
+    def __call__(cls): return sock.recv(1)
+class Made(metaclass=Meta): pass
+class Listed(list): pass
+holder, slotted, inherits, by_property = Holder(), Slotted(), Inherits(), ByProperty()
+bound = holder.__init__
+listed = Listed([sock])
+nested = [1, [2, {"k": (sock,)}]]
+made_by = defaultdict(sock.recv)
+def outer():
+    s = sock
+    return lambda: s
+closed = outer()
+class Super:
+    def get(self): return sock
+class Subclass(Super):
+    def get(self): return super().get()
+subclass = Subclass()
+def tagged(): return 1
+tagged.client = sock
+receive = sock.recv
+class Client: pass
+client = Client()
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sock", "holder", "slotted", "inherits", "Class", "by_property", "Made", "bound", "listed",
+        "nested", "made_by", "closed", "subclass", "tagged", "receive", "random._os",
+    ],
+)  # fmt: skip
+def test_nothing_is_innocent_through_which_something_that_waits_is_reached(name: str) -> None:
+    namespace = NamespaceManager().namespace
+    exec(WAITING, namespace)
+    namespace["sock"].close()
+    cell = compile_cell(name, "<cell>", 1, 0)
+    assert not is_innocent(cell, namespace)
+
+
+def test_what_users_say_waits_is_not_innocent(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = default_table()
+    monkeypatch.setattr("executor.reach.DEFAULT_TABLE", table)
+    register_type("__main__.Client", "fetch", table=table)
+    register_blocking("__main__.opened", table=table)
+    namespace = NamespaceManager().namespace
+    exec("class Client: pass\nclient = Client()\ndef opened(): return 1", namespace)
+    for source in ("client", "opened()"):
+        assert not is_innocent(compile_cell(source, "<cell>", 1, 0), namespace)
+
+
+@pytest.mark.parametrize("name", sorted(COMPUTING_MODULES))
+def test_no_function_of_a_computing_module_is_known_to_wait(name: str) -> None:
+    module = importlib.import_module(name)
+    for function in dir(module):
+        source = f"import {name}\n{name}.{function}(1)"
+        cell = compile_cell(source, "<cell>", 1, 0)
+        # These two wait as their argument does, which here is no file.
+        if source[-12:-3] in ("json.load", "json.dump") or not is_innocent(cell, {}):
+            continue
+        found = route(ast.parse(source), {}, is_coroutine=False)
+        assert found.mode is ExecutionMode.SIMPLE_SYNC, found.reason
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import random\nrandom._os.system('x')",
+        "import json\njson.codecs.getencoder('x')",
+        "import random as r\nr._os.system('x')",
+        "def f(): return random._os\nf().system('x')",
+    ],
+)
+def test_a_module_of_a_computing_module_is_not_reached_unseen(source: str) -> None:
+    namespace = NamespaceManager().namespace
+    if "import" not in source:
+        exec("import random", namespace)
+    assert not is_innocent(compile_cell(source, "<cell>", 1, 0), namespace)
 
 
 @pytest.mark.parametrize(
