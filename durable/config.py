@@ -85,12 +85,21 @@ def parse_url(url: str | os.PathLike[str]) -> EngineUrl:
         case "nats" | "tls":
             return EngineUrl("nats", url)
         case "http" | "https":
-            if not urlsplit(url).hostname:
-                msg = f"url={url!r} names no host: http://HOST:PORT"
-                raise ConfigurationError(msg)
+            _check_address(url)
             return EngineUrl("http", url)
     msg = f"url={hide_password(url)!r} has the unknown scheme {scheme!r}: pass {_SCHEMES}"
     raise ConfigurationError(msg)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, or an IPv6 address without its end
+        named = False
+    if not named:
+        msg = f"url={hide_password(url)!r} names no server: pass http://HOST:PORT"
+        raise ConfigurationError(msg)
 
 
 def _sqlite_path(url: str, rest: str) -> Path:

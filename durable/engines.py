@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import tenacity
 from resonate_base import ConnectorError, Network, Source
@@ -25,6 +27,9 @@ __all__ = ["OpenEngine", "StartedOnce", "SteadyNetwork", "open_engine"]
 #: A request is tried this often before its failure is told; with the waits below, the
 #: last try is made about three seconds after the first.
 _TRIES_MAX = 6
+
+#: Seconds that a server has to accept a connection.
+_CONNECT_S = 5.0
 
 #: Seconds after which a slow failure is not tried again.
 _TRIES_S = 30.0
@@ -192,12 +197,37 @@ async def open_engine(
             return steady(SearchingPostgres(make(url.url, pid, group), url.url), is_probed=True)
         case "nats":
             return await _open_nats(url, pid, group, steady)
+    await _check_listens(url)
     from resonate.connections import HttpConnection, SSEConnection
 
     auth = token if token is not None else os.environ.get("RESONATE_TOKEN")
     http = HttpConnection(url=url.url, auth=auth)
     source = SSEConnection(url=url.url, pid=pid, group=group, auth=auth)
     return OpenEngine(_Owned(SteadyNetwork(http, sleeper)), [StartedOnce(source)], is_probed=True)
+
+
+async def _check_listens(url: EngineUrl) -> None:
+    """Tell at once that nothing listens there: the SDK's connections try again for ever.
+
+    A server that goes away later is waited for, as the SDK does.
+    """
+    parts = urlsplit(url.url)
+    port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+    reason = f"no connection within {_CONNECT_S:g} s"
+    try:
+        async with asyncio.timeout(_CONNECT_S):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except OSError as error:
+        if not isinstance(error, TimeoutError):
+            reason = str(error)
+        msg = (
+            f"no server answers at {url.shown!r}: {reason}; "
+            "check the address, start the server, or use a SQLite file, which needs none"
+        )
+        raise EngineUnavailableError(msg) from error
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 class _Owned:

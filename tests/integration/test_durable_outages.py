@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +89,17 @@ async def test_a_store_that_stays_away_is_told_and_nothing_done_is_lost(tmp_path
     async with app:
         assert await asyncio.wait_for(app.run("x", program).result(), 20) == [0, 1, 2, 3]
     assert done == [0, 1, 2, 2, 3]
+
+
+async def test_a_server_that_is_not_there_is_told_at_once_with_its_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it, none answers
+        url = f"http://anna:secret@127.0.0.1:{taken.getsockname()[1]}"
+        with caplog.at_level(logging.INFO), pytest.raises(EngineUnavailableError) as error:
+            await Durable(url).start()
+    assert url.replace("secret", "***") in str(error.value)
+    assert "start the server" in str(error.value)
+    assert "secret" not in str(error.value)
+    assert not caplog.records

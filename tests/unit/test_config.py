@@ -48,7 +48,9 @@ def test_urls_and_paths_name_an_engine(url: Any, kind: str, path: Path | None) -
         ("sqlite://host/x.db", "absolute"),
         ("sqlite:///", "names no file"),
         ("sqlite::memory:", "forgets"),
-        ("http://", "names no host"),
+        ("http://", "names no server"),
+        ("http://127.0.0.1:eighty", "names no server"),
+        ("http://127.0.0.1:99999", "names no server"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_named_with_the_remedy(url: Any, says: str) -> None:
