@@ -1,6 +1,6 @@
 """Build the wheel, install it in an empty environment, and run the examples and unit tests on it.
 
-    python scripts/check_wheel.py [--python PATH]
+    python scripts/check_wheel.py [--python PATH] [--wheel FILE]
 
 With uv (named by $UV, or on PATH) the environment gets the versions of the lock file; without it
 plain pip resolves what pyproject.toml asks for, as a user's `pip install` would. Exits with 0 when
@@ -153,7 +153,9 @@ def main() -> int:
     """Check all of it and return the exit code."""
     parser = argparse.ArgumentParser(description="check the built wheel")
     parser.add_argument("--python", type=Path, default=sys.executable, metavar="PATH")
-    interpreter = parser.parse_args().python.absolute()
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help="check this one, build none")
+    arguments = parser.parse_args()
+    interpreter = arguments.python.absolute()
     with tempfile.TemporaryDirectory(prefix="sostenuto-wheel-") as name:
         work = Path(name)
         for folder in ("examples", "tests"):
@@ -161,7 +163,7 @@ def main() -> int:
             shutil.copytree(ROOT / folder, work / folder, ignore=caches)
         shutil.copy(ROOT / "pyproject.toml", work)
         try:
-            wheel = build(work)
+            wheel = arguments.wheel.absolute() if arguments.wheel else build(work)
             check_contents(wheel)
             binaries = install(wheel, interpreter, work)
             check_imports(binaries, work)
