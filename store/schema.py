@@ -133,6 +133,9 @@ def _apply(
     connection: sqlite3.Connection, path: str, version: int, migrations: Mapping[int, str]
 ) -> None:
     """Create the schema or migrate it, in one transaction; another process may be first."""
+    # A step dirties one page, which is copied whole to the log: half of the usual 4 KiB
+    # makes a step cheaper. Without effect on a file that has pages already.
+    connection.execute("PRAGMA page_size = 2048")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("BEGIN IMMEDIATE")
     try:
