@@ -28,11 +28,14 @@ __all__ = ["OpenEngine", "StartedOnce", "SteadyNetwork", "open_engine"]
 #: last try is made about three seconds after the first.
 _TRIES_MAX = 6
 
+#: The same for a server, which may be restarted under a run: about a minute.
+_SERVER_TRIES_MAX = 45
+
 #: Seconds that a server has to accept a connection.
 _CONNECT_S = 5.0
 
-#: Seconds after which a slow failure is not tried again.
-_TRIES_S = 30.0
+#: Seconds after which a failure is not tried again, however few tries it had.
+_TRIES_S = 60.0
 
 
 class SteadyNetwork:
@@ -40,11 +43,22 @@ class SteadyNetwork:
 
     Every request of the protocol may be repeated: creates and settles answer with
     the record as it is, and the rest is fenced by a task's version.
+
+    Args:
+        inner: Carries the requests.
+        sleeper: Sleeps for seconds.
+        tries_max: How often a request is tried.
     """
 
-    def __init__(self, inner: Network, sleeper: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        inner: Network,
+        sleeper: Callable[[float], Awaitable[None]],
+        tries_max: int = _TRIES_MAX,
+    ) -> None:
         self.inner = inner
         self._sleeper = sleeper
+        self._tries_max = tries_max
 
     async def start(self) -> None:
         """Do nothing: the connection is started as the source that it is too."""
@@ -62,7 +76,8 @@ class SteadyNetwork:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_transient),
             wait=tenacity.wait_exponential_jitter(multiplier=0.05, max=1.5, jitter=0.1),
-            stop=tenacity.stop_after_attempt(_TRIES_MAX - 1) | tenacity.stop_after_delay(_TRIES_S),
+            stop=tenacity.stop_after_attempt(self._tries_max - 1)
+            | tenacity.stop_after_delay(_TRIES_S),
             sleep=self._sleeper,
             reraise=True,
         )
@@ -203,13 +218,14 @@ async def open_engine(
     auth = token if token is not None else os.environ.get("RESONATE_TOKEN")
     http = HttpConnection(url=url.url, auth=auth)
     source = SSEConnection(url=url.url, pid=pid, group=group, auth=auth)
-    return OpenEngine(_Owned(SteadyNetwork(http, sleeper)), [StartedOnce(source)], is_probed=True)
+    steady_http = SteadyNetwork(http, sleeper, _SERVER_TRIES_MAX)
+    return OpenEngine(_Owned(steady_http), [StartedOnce(source)], is_probed=True)
 
 
 async def _check_listens(url: EngineUrl) -> None:
     """Tell at once that nothing listens there: the SDK's connections try again for ever.
 
-    A server that goes away later is waited for, as the SDK does.
+    A server that goes away later is waited for, about a minute.
     """
     parts = urlsplit(url.url)
     port = parts.port or (443 if parts.scheme.lower() == "https" else 80)

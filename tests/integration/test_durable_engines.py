@@ -1,8 +1,9 @@
 """The same program on every engine: only the URL changes.
 
-SQLite is always tested. Others are where an address is given in the environment:
-``SOSTENUTO_TEST_POSTGRES=postgresql://...`` of a database with resonate-pg's schema, and
-``SOSTENUTO_TEST_NATS``, ``SOSTENUTO_TEST_HTTP`` of a running server.
+SQLite is always tested, and HTTP over a server of the tests' own on loopback. Others are
+where an address is given in the environment: ``SOSTENUTO_TEST_POSTGRES=postgresql://...`` of a
+database with resonate-pg's schema, ``SOSTENUTO_TEST_NATS`` and ``SOSTENUTO_TEST_SERVER``
+(``http://...``) of a running server.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import tenacity
+from integration.http_server import http_server
 
 from durable import Durable
 from durable.errors import (
@@ -29,7 +32,7 @@ from durable.testing import crash_once, replay
 
 pytestmark = pytest.mark.integration
 
-ENGINES = ("SQLITE", "POSTGRES", "NATS", "HTTP")
+ENGINES = ("SQLITE", "HTTP", "POSTGRES", "NATS", "SERVER")
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,20 @@ class Point:
 
 
 @pytest.fixture(params=ENGINES)
-def url(request: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+async def url(request: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     # One key for all engines, as several hosts would share one.
     monkeypatch.setenv("SOSTENUTO_SIGNING_KEY", "a key for these tests only")
     if request.param == "SQLITE":
-        return f"sqlite:///{tmp_path / 'runs.db'}"
+        yield f"sqlite:///{tmp_path / 'runs.db'}"
+        return
+    if request.param == "HTTP":
+        async with http_server(tmp_path / "server.db") as served:
+            yield served
+        return
     address = os.environ.get(f"SOSTENUTO_TEST_{request.param}")
     if not address:
         pytest.skip(f"set SOSTENUTO_TEST_{request.param} to an address to test this engine")
-    return address
+    yield address
 
 
 @pytest.fixture

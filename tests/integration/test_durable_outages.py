@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from integration.http_server import http_server
 from resonate_base import ConnectorError
 
 from durable import Durable
@@ -103,3 +105,35 @@ async def test_a_server_that_is_not_there_is_told_at_once_with_its_address(
     assert "start the server" in str(error.value)
     assert "secret" not in str(error.value)
     assert not caplog.records
+
+
+async def test_a_server_that_is_restarted_under_a_run_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    at: list[int] = []
+    restarted = asyncio.Event()
+
+    async def step(number: int) -> int:
+        at.append(number)
+        return number
+
+    async with contextlib.AsyncExitStack() as server:
+        url = await server.enter_async_context(http_server(path))
+        app = Durable(url, sleeper=quickly)
+
+        @app.register
+        async def three(ctx: Any) -> list[int]:
+            done = [await ctx.run(step, 1)]
+            await server.aclose()
+            asyncio.get_running_loop().call_later(1, restarted.set)
+            return [*done, await ctx.run(step, 2), await ctx.run(step, 3)]
+
+        async with app:
+            handle = app.run("through", three)
+            await restarted.wait()
+            async with http_server(path, int(url.rpartition(":")[2])):
+                assert await asyncio.wait_for(handle.result(), 20) == [1, 2, 3]
+    assert at == [1, 2, 3]
+
+
+async def quickly(seconds: float) -> None:
+    await asyncio.sleep(seconds / 10)
