@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 #: How often the file is looked at for other processes' work: well within the 50 ms in
 #: which a waiter in another process is to notice, at a few tenths of a percent of a core.
-POLL_S: Final = 0.025
+POLL_S: Final = 0.03
 
 #: How often the other members are checked for life, and the file for its presence.
 LIVENESS_S: Final = 0.25

@@ -170,15 +170,15 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; after a fork it is only forgotten."""
+        handle, self._file = self._file, None
+        if handle is not None:
+            os.close(handle)
         if os.getpid() != self.os_pid:
             _abandoned.append(self.connection)
             return
         self.rollback()
         self._cursor.close()
         self.connection.close()
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
 
 def _handle(path: str) -> int | None:
