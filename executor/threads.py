@@ -19,11 +19,12 @@ from executor.watchdog import Watchdog, watchdog
 
 __all__ = ["ThreadedExecutor", "no_loop_note"]
 
-# CPython hands the GIL over after this long. With its default of 5 ms a loop beside one busy
-# thread is up to 10 ms late at each step, and beside four up to 100 ms (they are queued before
-# it); the shorter interval costs a busy cell about a percent.
-_BUSY_SWITCH_INTERVAL_S = 0.001
-_CROWDED_SWITCH_INTERVAL_S = 0.00025
+# CPython hands the GIL over after this long, to any of those who wait: a loop beside one busy
+# thread waits this long at each step, and beside four it loses the draw several times in a row.
+# With the default of 5 ms that made it 10 and 100 ms late. Shorter intervals cost a busy cell no
+# more than a few percent, and nothing where the loop has nothing to do.
+_BUSY_SWITCH_INTERVAL_S = 0.00025
+_CROWDED_SWITCH_INTERVAL_S = 0.0001
 
 
 class _SwitchInterval:
