@@ -7,6 +7,7 @@ so never wait. The notation is described in :mod:`executor.blocking_table`.
 
 from __future__ import annotations
 
+from executor.blocking_stores import STORES
 from executor.blocking_table import BlockingTable
 
 __all__ = ["add_libraries"]
@@ -196,115 +197,9 @@ def _add_sqlalchemy(table: BlockingTable) -> None:
     table.add_aliases("sqlalchemy.orm.sessionmaker", "sqlalchemy.orm.session.sessionmaker")
 
 
-def _add_stores(table: BlockingTable) -> None:
-    redis_plain = (
-        "pipeline=redis.Pipeline pubsub=redis.PubSub lock=redis.Lock register_script=redis.Script"
-        " from_url=redis.Redis connection_pool get_encoder set_response_callback monitor=redis.PubSub"
-    )
-    table.add_type(
-        "redis.Pipeline",
-        waits="execute watch",
-        plain="multi",
-        leave="",
-        also="redis.client.Pipeline",
-    )
-    table.add_type(
-        "redis.PubSub",
-        waits="subscribe psubscribe unsubscribe get_message listen=redis.PubSub run_in_thread?nothing",
-        iteration="!",
-    )
-    table.add_type(
-        "redis.Lock", base="threading.Lock", waits="release extend", enter="!", leave="!"
-    )
-    table.add_aliases("redis.Lock", "redis.lock.Lock")
-    table.add_type("redis.Script")
-    table.add_type(
-        "redis.Redis",
-        other="!",
-        plain=redis_plain,
-        also="redis.StrictRedis redis.RedisCluster redis.Sentinel redis.cluster.RedisCluster"
-        " redis.sentinel.Sentinel valkey.Valkey fakeredis.FakeRedis fakeredis.FakeStrictRedis",
-    )
-    table.add_functions("redis", plain="from_url=redis.Redis Redis.from_url=redis.Redis")
-    table.add_aliases("redis.from_url", "redis.utils.from_url")
-    cursor = "pymongo.Cursor"
-    table.add_type(
-        cursor,
-        waits="next to_list explain distinct count",
-        plain=_results("sort limit skip batch_size hint max_time_ms", "self"),
-        iteration="!",
-        item="!",
-        also="pymongo.CommandCursor",
-    )
-    table.add_type(
-        "pymongo.Collection",
-        other="!",
-        plain=f"find={cursor} with_options=self aggregate_raw_batches find_raw_batches={cursor}",
-    )
-    table.add_aliases("pymongo.Collection", "pymongo.collection.Collection")
-    table.add_type(
-        "pymongo.Database",
-        waits="list_collection_names list_collections command create_collection drop_collection"
-        " validate_collection aggregate dereference",
-        plain="get_collection=pymongo.Collection with_options=self",
-        item="=pymongo.Collection",
-        attributes="*=pymongo.Collection name=_",
-        also="pymongo.database.Database",
-    )
-    table.add_type(
-        "pymongo.MongoClient",
-        waits="list_database_names list_databases server_info drop_database start_session?nothing"
-        " watch",
-        plain="get_database=pymongo.Database get_default_database=pymongo.Database close",
-        item="=pymongo.Database",
-        attributes="*=pymongo.Database",
-        also="pymongo.mongo_client.MongoClient mongomock.MongoClient",
-    )
-    table.add_type(
-        "pymemcache.Client",
-        other="!",
-        also="pymemcache.client.base.Client memcache.Client pylibmc.Client bmemcached.Client"
-        " pymemcache.client.hash.HashClient pymemcache.PooledClient",
-    )
-    table.add_type(
-        "elasticsearch.Elasticsearch",
-        other="!",
-        chains=True,
-        plain="options=self close",
-        also="opensearchpy.OpenSearch meilisearch.Client typesense.Client",
-    )
-    table.add_functions(
-        "elasticsearch.helpers", "bulk reindex", "scan=os.Walk streaming_bulk=os.Walk"
-    )
-    table.add_type("cassandra.cluster.Cluster", waits="connect=cassandra.Session shutdown")
-    table.add_type("cassandra.Session", waits="execute prepare", plain="execute_async")
-    table.add_aliases("cassandra.Session", "cassandra.cluster.Session")
-    table.add_functions("neo4j", plain="GraphDatabase.driver=neo4j.Driver")
-    table.add_type(
-        "neo4j.Driver", waits="verify_connectivity execute_query", plain="session=neo4j.Session"
-    )
-    table.add_type(
-        "neo4j.Session", waits="run execute_read execute_write begin_transaction", leave="!"
-    )
-    table.add_type("clickhouse_driver.Client", waits="execute execute_iter query_dataframe")
-    table.add_functions("clickhouse_connect", "get_client=clickhouse_driver.Client")
-    table.add_type(
-        "influxdb.InfluxDBClient", other="!", also="influxdb_client.InfluxDBClient", chains=True
-    )
-    table.add_type("etcd3.Client", other="!")
-    table.add_functions("etcd3", plain="client=etcd3.Client")
-    table.add_type("consul.Consul", other="!", chains=True)
-    table.add_type("hvac.Client", other="!", chains=True)
-    table.add_type("kazoo.client.KazooClient", other="!")
-    table.add_type("chromadb.Client", other="!", chains=True, also="chromadb.HttpClient")
-    table.add_type(
-        "qdrant_client.QdrantClient", other="!", also="pinecone.Pinecone weaviate.Client"
-    )
-
-
 def add_libraries(table: BlockingTable) -> None:
     """Enter HTTP clients, databases and stores."""
     _add_http(table)
     _add_dbapi(table)
     _add_sqlalchemy(table)
-    _add_stores(table)
+    table.enter(STORES)

@@ -5,85 +5,11 @@ The second half of the third-party table; see :mod:`executor.blocking_libraries`
 
 from __future__ import annotations
 
+from executor.blocking_cloud import CLOUD
+from executor.blocking_data import DATA
 from executor.blocking_table import BlockingTable
 
 __all__ = ["add_services"]
-
-
-def _add_cloud(table: BlockingTable) -> None:
-    table.add_type(
-        "boto3.Client",
-        other="!",
-        plain="get_paginator=boto3.Paginator get_waiter=boto3.Waiter can_paginate"
-        " generate_presigned_url generate_presigned_post close exceptions meta",
-        also="botocore.client.BaseClient",
-    )
-    table.add_type("boto3.Paginator", plain="paginate=boto3.Pages")
-    table.add_aliases("boto3.Paginator", "botocore.paginate.Paginator")
-    table.add_type(
-        "boto3.Pages", iteration="!", waits="build_full_result", plain="search=boto3.Pages"
-    )
-    table.add_aliases("boto3.Pages", "botocore.paginate.PageIterator")
-    table.add_type("boto3.Waiter", waits="wait", also="botocore.waiter.Waiter")
-    actions = (
-        "upload_file upload_fileobj download_file download_fileobj put_object get put delete copy"
-        " delete_object delete_objects create wait_until_exists wait_until_not_exists load reload"
-        " put_item get_item update_item delete_item query scan batch_get_item send_message"
-        " receive_messages send_messages publish copy_from terminate start stop reboot purge"
-        " create_bucket create_table"
-    )
-    table.add_type("boto3.Objects", iteration="!=boto3.Resource", waits="delete")
-    table.add_type(
-        "boto3.Resource",
-        waits=actions,
-        plain=" ".join(
-            f"{name}=boto3.Resource"
-            for name in [
-                "Bucket",
-                "Object",
-                "Table",
-                "Queue",
-                "Topic",
-                "Instance",
-                "ObjectSummary",
-                "Key",
-                "Stack",
-            ]
-        )
-        + " batch_writer=boto3.BatchWriter get_queue_by_name=boto3.Resource",
-        attributes="objects=boto3.Collection buckets=boto3.Collection instances=boto3.Collection"
-        " tables=boto3.Collection queues=boto3.Collection meta=boto3.Meta",
-        also="boto3.resources.base.ServiceResource",
-    )
-    resource = table.types["boto3.Resource"]
-    resource.methods["get_queue_by_name"] = resource.methods["get_queue_by_name"]._replace(
-        waits=True
-    )
-    table.add_type(
-        "boto3.Collection",
-        plain="all=boto3.Objects filter=boto3.Objects limit=boto3.Objects page_size=boto3.Objects",
-        waits="delete",
-    )
-    table.add_type("boto3.Meta", attributes="client=boto3.Client")
-    table.add_type("boto3.BatchWriter", waits="put_item delete_item", leave="!")
-    for owner in ("boto3", "boto3.Session", "botocore.session.Session"):
-        table.add_functions(owner, plain="client=boto3.Client resource=boto3.Resource")
-    table.add_type(
-        "boto3.Session",
-        plain="client=boto3.Client resource=boto3.Resource create_client=boto3.Client",
-        also="boto3.session.Session botocore.session.Session",
-    )
-    table.add_functions("botocore.session", plain="get_session=boto3.Session")
-    _add_google(table)
-    table.add_type(
-        "azure.storage.blob.BlobServiceClient",
-        waits="create_container list_containers delete_container upload_blob download_blob"
-        " list_blobs delete_blob exists get_blob_properties readall",
-        plain="get_container_client=self get_blob_client=self from_connection_string=self",
-        also="azure.storage.blob.ContainerClient azure.storage.blob.BlobClient",
-    )
-    azure = "azure.storage.blob.BlobServiceClient"
-    table.add_functions(azure, plain=f"from_connection_string={azure}")
 
 
 def _add_google(table: BlockingTable) -> None:
@@ -298,99 +224,11 @@ def _add_shells(table: BlockingTable) -> None:
     table.add_type("playwright.sync_api.Playwright", other="!", chains=True)
 
 
-def _add_data(table: BlockingTable) -> None:
-    frame = "pandas.DataFrame"
-    readers = (
-        "read_csv read_excel read_json read_parquet read_pickle read_html read_xml read_feather"
-        " read_hdf read_orc read_stata read_sas read_table read_fwf"
-    )
-    readers = " ".join(f"{name}?memory={frame}" for name in readers.split())
-    writers = (
-        "to_csv to_excel to_json to_parquet to_pickle to_html to_xml to_feather to_hdf to_markdown"
-    )
-    writers = " ".join(f"{name}?path0" for name in writers.split())
-    table.add_functions(
-        "pandas", f"{readers} read_sql={frame} read_sql_query={frame} read_sql_table={frame}"
-    )
-    table.add_functions("pandas", f"read_gbq={frame}", f"concat={frame} merge={frame}")
-    table.add_type(
-        frame,
-        waits=f"{writers} to_sql to_gbq",
-        plain="head=self tail=self copy=self dropna=self fillna=self query=self assign=self"
-        " reset_index=self sort_values=self",
-        item="=self",
-        also="pandas.Series",
-    )
-    for reader in readers.split():
-        name = reader.partition("?")[0]
-        table.add_aliases(
-            f"pandas.{name}", f"pandas.io.parsers.readers.{name} pandas.io.json._json.{name}"
-        )
-    table.add_functions(
-        "polars", "read_csv?memory read_parquet?memory read_json?memory read_database"
-    )
-    table.add_functions("polars", plain="scan_csv=polars.LazyFrame scan_parquet=polars.LazyFrame")
-    table.add_type("polars.DataFrame", waits="write_csv?path0 write_parquet write_json?path0")
-    table.add_type(
-        "polars.LazyFrame",
-        waits="collect fetch sink_parquet sink_csv",
-        plain="filter=self select=self",
-    )
-    table.add_functions(
-        "numpy",
-        "load?memory save?memory savez?memory savez_compressed?memory loadtxt?memory savetxt?memory"
-        " genfromtxt?memory fromfile?memory memmap",
-    )
-    table.add_functions("joblib", "load?memory dump?memory")
-    table.add_functions("torch", "load?memory save?memory")
-    for module in ("yaml", "ruamel.yaml"):
-        table.add_functions(
-            module,
-            "load?onlyfile safe_load?onlyfile full_load?onlyfile load_all?onlyfile"
-            " safe_load_all?onlyfile dump?onlyfile safe_dump?onlyfile",
-        )
-    table.add_functions("toml", "load dump?file1")
-    for module in (
-        "tomli",
-        "tomli_w",
-        "simplejson",
-        "ujson",
-        "orjson",
-        "rapidjson",
-        "dill",
-        "cloudpickle",
-    ):
-        table.add_functions(module, "load?file0 dump?file1")
-    table.add_functions("dotenv", "load_dotenv dotenv_values set_key")
-    table.add_type("PIL.Image.Image", waits="save?memory show load?nothing", plain="resize=self")
-    table.add_functions("PIL.Image", "open?memory=PIL.Image.Image")
-    table.add_functions("matplotlib.pyplot", "savefig?memory show imread pause imsave?memory")
-    table.add_functions("cv2", "imread imwrite waitKey", "VideoCapture=cv2.Video")
-    table.add_type("cv2.Video", waits="read grab")
-    table.add_functions("openpyxl", "load_workbook?memory=openpyxl.Workbook")
-    table.add_type("openpyxl.Workbook", waits="save?memory")
-    table.add_functions("docx", "Document?memory")
-    table.add_functions("pypdf", "PdfReader?memory")
-    table.add_functions("pygame.time", "wait delay")
-    table.add_functions("lxml.etree", "parse?file0=xml.etree.ElementTree.ElementTree")
-    table.add_functions("fsspec", "open=io.IOBase")
-    table.add_functions("smart_open", "open=io.IOBase")
-    table.add_type("s3fs.S3FileSystem", other="!", also="gcsfs.GCSFileSystem")
-    table.add_type("filelock.FileLock", base="threading.Lock", also="filelock.SoftFileLock")
-    table.add_type("diskcache.Cache", other="!", new="!", item="!")
-    table.add_type("watchdog.observers.Observer", base="threading.Thread", plain="schedule stop")
-    table.add_type("tkinter.Tk", waits="mainloop")
-    table.add_functions("gevent", "sleep joinall wait")
-    table.add_functions("eventlet", "sleep")
-    table.add_functions("uvicorn", "run")
-    table.add_type("flask.Flask", waits="run")
-    table.add_functions("tenacity", "nap.sleep")
-
-
 def add_services(table: BlockingTable) -> None:
     """Enter cloud and model services, brokers, remote shells and data libraries."""
-    _add_cloud(table)
+    table.enter(CLOUD)
+    _add_google(table)
     _add_models(table)
     _add_brokers(table)
     _add_shells(table)
-    _add_data(table)
+    table.enter(DATA)

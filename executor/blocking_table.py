@@ -20,9 +20,18 @@ turns the one into the other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["BlockingTable", "MethodRule", "Shape", "TypeRule", "parse_shape"]
+__all__ = [
+    "Aliases",
+    "BlockingTable",
+    "Class",
+    "Functions",
+    "MethodRule",
+    "Shape",
+    "TypeRule",
+    "parse_shape",
+]
 
 
 class Shape(NamedTuple):
@@ -146,6 +155,29 @@ def _parse_own(text: str) -> MethodRule:
     return rule
 
 
+class Functions(NamedTuple):
+    """Arguments of :meth:`BlockingTable.add_functions`, as data."""
+
+    module: str
+    waits: str = ""
+    plain: str = ""
+
+
+class Aliases(NamedTuple):
+    """Arguments of :meth:`BlockingTable.add_aliases`, as data."""
+
+    path: str
+    names: str
+
+
+class Class:
+    """Arguments of :meth:`BlockingTable.add_type`, as data."""
+
+    def __init__(self, path: str, **columns: Any) -> None:
+        self.path = path
+        self.columns = columns
+
+
 class BlockingTable:
     """Which functions and methods can wait, by canonical dotted name."""
 
@@ -239,6 +271,16 @@ class BlockingTable:
         self._know(path)
         self.add_aliases(path, also)
         return rule
+
+    def enter(self, rows: Iterable[Functions | Class | Aliases]) -> None:
+        """List what rows of data say, in their order."""
+        for row in rows:
+            if isinstance(row, Functions):
+                self.add_functions(*row)
+            elif isinstance(row, Aliases):
+                self.add_aliases(*row)
+            else:
+                self.add_type(row.path, **row.columns)
 
     def add_aliases(self, path: str, names: str | Iterable[str]) -> None:
         """Let other dotted names stand for a canonical one."""
