@@ -50,9 +50,26 @@ _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 #: Tags looked for as text before all are compared: SQLite nests at most 1,000 conditions.
 _AS_TEXT: Final = 16
 
-PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ?"  # noqa: S608  # constants only
+PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ?1"  # noqa: S608  # constants only
 
-#: What a state means in the table, with the time as `:now` twice or once.
+#: The promises that read as being in a state at a time (?2), in parts. Those by `state + 0`
+#: come in the order of ids from the index of states; the others are promises past their
+#: deadline that no timer has settled yet, few of which there are, by an index of deadlines.
+#: A lapsed step is found among the pending promises by its id alone.
+STATES: Final[dict[str, tuple[str, ...]]] = {
+    "pending": ("state + 0 = 0 AND timeout_at > ?2",),
+    "resolved": ("state + 0 = 1", "state = 0 AND kind & 7 AND kind & 2 AND timeout_at <= ?2"),
+    "rejected": ("state + 0 = 2",),
+    "rejected_canceled": ("state + 0 = 3",),
+    "rejected_timedout": (
+        "state + 0 = 4",
+        "state = 0 AND kind & 7 AND NOT kind & 2 AND timeout_at <= ?2",
+        "state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0 AND timeout_at <= ?2",
+        "state + 0 = 0 AND kind & 7 = 0 AND instr(id, ':') > 0 AND timeout_at <= ?2",
+    ),
+}
+
+#: What a state means in the table as one condition, with the time as a parameter.
 STATE_IS: Final = {
     "pending": "state = 0 AND timeout_at > ?",
     "resolved": "(state = 1 OR (state = 0 AND kind & 2 AND timeout_at <= ?))",
@@ -65,9 +82,9 @@ TASKS: Final = (
     "(SELECT count(*) FROM resumes r WHERE r.task_id = tasks.id) "
     "FROM tasks WHERE id > ?"
 )
-_TASK_OPEN: Final = " AND state = {} AND timeout_at > ?"
+_TASK_OPEN: Final = " AND state = {} AND state <> 4 AND timeout_at > ?"
 _TASK_FULFILLED: Final = " AND (state = 4 OR timeout_at <= ?)"
-SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > ?"  # noqa: S608  # constants only
+SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > ?1"  # noqa: S608  # constants only
 
 
 class PromisePage(msgspec.Struct, omit_defaults=True, gc=False):
@@ -96,32 +113,67 @@ def has_tags(stored: str, wanted: str) -> bool:
     return _TAGS.decode(wanted).items() <= _TAGS.decode(stored).items()
 
 
-def _tag_filter(column: str, tags: dict[str, str] | None) -> tuple[str, list[object]]:
-    """A condition that every tag is there: first by its text, then exactly."""
+def _tag_filter(column: str, tags: dict[str, str] | None, at: int) -> tuple[str, list[object]]:
+    """A condition that every tag is there: first by its text, then exactly.
+
+    Args:
+        column: Where the tags are.
+        tags: The wanted ones.
+        at: The number of the condition's first parameter.
+
+    Returns:
+        The condition, and its parameters.
+    """
     if not tags:
         return "", []
     clauses, parameters = "", list[object]()
     for key, value in itertools.islice(tags.items(), _AS_TEXT):
-        clauses += f" AND instr({column}, ?) > 0"
+        clauses += f" AND instr({column}, ?{at + len(parameters)}) > 0"
         parameters.append(f"{wire.encode(key)}:{wire.encode(value)}")
-    return f"{clauses} AND has_tags({column}, ?)", [*parameters, wire.encode(tags)]
+    clauses += f" AND has_tags({column}, ?{at + len(parameters)})"
+    return clauses, [*parameters, wire.encode(tags)]
+
+
+def _lineage_bounds(tags: dict[str, str] | None) -> tuple[str, str] | None:
+    """What the ids of promises with these tags lie between: they extend their ancestors'."""
+    ancestors = [tags[name] for name in wire.ANCESTORS if name in tags] if tags else []
+    if not ancestors:
+        return None
+    ancestor = max(ancestors, key=len)
+    prefix = wire.below(ancestor)
+    return ancestor, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+
+
+def _part(page: str, part: str, clauses: str) -> str:
+    """A part of a search; one of few rows is collected by its index before it is sorted."""
+    if not part.startswith("state = "):
+        return f"{page} AND {part}{clauses}"
+    few = f"{page.replace(' id ', ' +id ')} AND {part}{clauses}"
+    return f"SELECT * FROM ({few} ORDER BY timeout_at LIMIT -1)"  # noqa: S608  # parameters hold what is given
 
 
 def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     """promise.search: promises of a state, with all the given tags."""
-    statement, parameters = PROMISES, list[object]([data.cursor or ""])
-    if data.state is not None:
-        statement += f" AND {STATE_IS[data.state]}"
-        parameters.append(now_ms)
-    clauses, more = _tag_filter("tags", data.tags)
     limit = data.limit or wire.SEARCH_DEFAULT
+    parameters: list[object] = [data.cursor or "", now_ms, limit + 1]
+    page = PROMISES
+    bounds = _lineage_bounds(data.tags)
+    if bounds is not None:
+        first, end = bounds
+        if (data.cursor or "") < first:
+            page = page.replace("id > ?1", "id >= ?1")
+            parameters[0] = first
+        page += " AND id < ?4"
+        parameters.append(end)
+    clauses, more = _tag_filter("tags", data.tags, len(parameters) + 1)
+    parts = STATES[data.state] if data.state is not None else ("?2 IS NOT NULL",)
+    statement = " UNION ALL ".join(_part(page, part, clauses) for part in parts)
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [promise_record(PromiseRow(*row), now_ms) for row in rows[:limit]]
         return 200, PromisePage(found, found[-1].id if len(rows) > limit else None)
 
-    statement += f"{clauses} ORDER BY id LIMIT ?"
-    return Query(statement, (*parameters, *more, limit + 1), answer)
+    return Query(f"{statement} ORDER BY id LIMIT ?3", (*parameters, *more), answer)
 
 
 def tasks(data: wire.TaskSearch, now_ms: int) -> Query:
@@ -156,12 +208,12 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
 
 def schedules(data: wire.ScheduleSearch, now_ms: int) -> Query:  # noqa: ARG001  # one signature for every search
     """schedule.search: schedules whose promises get all the given tags."""
-    clauses, more = _tag_filter("promise_tags", data.tags)
-    statement = f"{SCHEDULES}{clauses} ORDER BY id LIMIT ?"
+    clauses, more = _tag_filter("promise_tags", data.tags, 3)
+    statement = f"{SCHEDULES}{clauses} ORDER BY id LIMIT ?2"
     limit = data.limit or wire.SCHEDULE_SEARCH_DEFAULT
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [schedule_record(row) for row in rows[:limit]]
         return 200, SchedulePage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(statement, (data.cursor or "", *more, limit + 1), answer)
+    return Query(statement, (data.cursor or "", limit + 1, *more), answer)

@@ -27,8 +27,9 @@ def connection(tmp_path_factory):
     connection.close()
 
 
-def plan(connection, statement):
-    parameters = (None,) * statement.count("?")
+def plan(connection, statement, parameters=None):
+    if parameters is None:
+        parameters = (None,) * statement.count("?")
     rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
     return [row[3] for row in rows]
 
@@ -88,7 +89,7 @@ def test_a_branch_is_read_as_one_range_of_ids(connection):
     ]
 
 
-@pytest.mark.parametrize("state", [None, "pending", "resolved", "rejected_timedout"])
+@pytest.mark.parametrize("state", [None, "pending", "rejected", "rejected_canceled"])
 def test_searches_page_by_id_without_sorting(connection, state):
     queries = [
         search.promises(wire.PromiseSearch(state=state, tags={"a": "b"}), 0),
@@ -96,6 +97,45 @@ def test_searches_page_by_id_without_sorting(connection, state):
         search.tasks(wire.TaskSearch(state="pending" if state else None), 0),
     ]
     for query in queries:
-        steps = plan(connection, query.statement)
+        steps = plan(connection, query.statement, query.parameters)
         assert any(step.startswith("SEARCH") for step in steps), steps
         assert not any("TEMP B-TREE" in step for step in steps), steps
+
+
+@pytest.mark.parametrize(
+    ("state", "indexes"),
+    [
+        ("pending", {"promises_by_state"}),
+        ("resolved", {"promises_by_state", "promises_due"}),
+        ("rejected", {"promises_by_state"}),
+        ("rejected_canceled", {"promises_by_state"}),
+        ("rejected_timedout", {"promises_by_state", "promises_due", "roots_lapsing"}),
+    ],
+)
+def test_a_search_by_state_passes_over_no_promise_of_another(connection, state, indexes):
+    query = search.promises(wire.PromiseSearch(state=state), 0)
+    steps = plan(connection, query.statement, query.parameters)
+    used = [step.split(" INDEX ")[1].split()[0] for step in steps if " INDEX " in step]
+    assert set(used) == indexes, steps
+    assert not any("PRIMARY KEY" in step for step in steps), steps
+    assert not any(step.startswith("SCAN promises") for step in steps), steps
+
+
+def test_a_search_for_open_tasks_passes_over_no_finished_one(connection):
+    query = search.tasks(wire.TaskSearch(state="suspended"), 0)
+    assert any("tasks_open" in step for step in plan(connection, query.statement, query.parameters))
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"resonate:origin": "run"},
+        {"resonate:branch": "run:1.2", "resonate:origin": "run"},
+        {"resonate:parent": "run:1", "colour": "red"},
+    ],
+)
+def test_a_search_by_lineage_reads_one_range_of_ids(connection, tags):
+    query = search.promises(wire.PromiseSearch(tags=tags), 0)
+    assert plan(connection, query.statement, query.parameters) == [
+        "SEARCH promises USING PRIMARY KEY (id>? AND id<?)"
+    ]

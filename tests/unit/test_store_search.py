@@ -1,0 +1,113 @@
+"""Searches find exactly the promises whose records say so, whichever index they go by."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from store_support import START_MS, Clock, ask, promise, settle
+
+from store import SqliteConnection
+
+pytestmark = pytest.mark.unit
+
+STATES = ("pending", "resolved", "rejected", "rejected_canceled", "rejected_timedout")
+LINEAGE = ("resonate:origin", "resonate:branch", "resonate:parent")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path, clock):
+    connection = SqliteConnection(tmp_path / "a.db", clock=clock)
+    yield connection
+    await connection.stop()
+
+
+def lineage(rng, id_):
+    root, _, below = id_.partition(":")
+    segments = below.split(".") if below else []
+    ancestors = [root]
+    ancestors += [f"{root}:{'.'.join(segments[:end])}" for end in range(1, len(segments) + 1)]
+    return {name: rng.choice(ancestors) for name in LINEAGE[1:]} | {LINEAGE[0]: root}
+
+
+async def populate(store, rng):
+    """Promises of every kind and state, some past their deadline without anyone's notice."""
+    roots = ["a", "a!", "a;", "ab", "b", "b.c", "c", "ü", "a\U0010ffff"]
+    ids = [*roots]
+    for root in roots:
+        ids += [f"{root}:{n}" for n in (1, 2, 12)] + [f"{root}:1.{n}" for n in (1, 2)]
+        ids += [f"{root}:1.2.3", f"{root}:1/", f"{root}:1-"]
+    for id_ in ids:
+        given = promise(id_, START_MS + rng.choice((5, 1000, 10**9)))
+        kind = rng.choice(({}, {}, {"timer": "true"}, {"external": "true"}))
+        given["tags"] |= {f"resonate:{name}": value for name, value in kind.items()}
+        if rng.random() < 0.7:
+            given["tags"] |= lineage(rng, id_)
+        if rng.random() < 0.3:
+            given["tags"]["colour"] = rng.choice(("red", 'r"ed', "blue"))
+        assert (await ask(store, "promise.create", **given))[0] == 200
+        if rng.random() < 0.5:
+            state = rng.choice(STATES[1:4])
+            assert (await ask(store, "promise.settle", **settle(id_) | {"state": state}))[0] == 200
+    return ids
+
+
+async def pages(store, limit, **data):
+    """All the records of a search, page by page."""
+    found, cursor = [], None
+    while True:
+        given = dict(data, limit=limit) | ({"cursor": cursor} if cursor else {})
+        status, page = await ask(store, "promise.search", **given)
+        assert status == 200
+        assert len(page["promises"]) <= limit
+        found += page["promises"]
+        cursor = page.get("cursor")
+        if cursor is None:
+            return found
+        assert cursor == page["promises"][-1]["id"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_search_finds_what_the_records_say_in_the_order_of_ids(store, clock, seed):
+    rng = random.Random(seed)
+    ids = await populate(store, rng)
+    clock.now_ms += rng.choice((1, 10, 5000))
+    records = [(await ask(store, "promise.get", id=id_))[1]["promise"] for id_ in ids]
+    records.sort(key=lambda record: record["id"].encode())
+    filters = [None, {"colour": "red"}, {"colour": 'r"ed'}, {"resonate:origin": "nobody"}]
+    filters += [
+        {name: id_} for name in LINEAGE for id_ in ("a", "b.c", "a:1", "ü:1.2", "a\U0010ffff")
+    ]
+    filters += [lineage(rng, rng.choice(ids)) for _ in range(6)]
+    for state in (None, *STATES):
+        for tags in filters:
+            data = ({} if state is None else {"state": state}) | ({"tags": tags} if tags else {})
+            wanted = [
+                record
+                for record in records
+                if state in (None, record["state"])
+                and (tags or {}).items() <= record["tags"].items()
+            ]
+            assert await pages(store, rng.choice((1, 3, 1000)), **data) == wanted, data
+
+
+async def test_a_cursor_may_lie_anywhere(store):
+    for id_ in ("a", "b", "b:1", "b:2", "c"):
+        await ask(store, "promise.create", **promise(id_, origin=id_[0]))
+    for cursor, wanted in (("", 3), ("a", 3), ("b", 2), ("b:1", 1), ("b:2", 0), ("zz", 0)):
+        data = {"cursor": cursor, "tags": {"resonate:origin": "b"}}
+        assert len((await ask(store, "promise.search", **data))[1]["promises"]) == wanted
+
+
+async def test_more_tags_than_a_statement_has_conditions_are_compared(store):
+    many = {f"tag{number}": "v" for number in range(3000)}
+    await ask(store, "promise.create", **promise("p") | {"tags": many})
+    status, page = await ask(store, "promise.search", tags=many)
+    assert (status, [record["id"] for record in page["promises"]]) == (200, ["p"])
+    status, page = await ask(store, "promise.search", tags=many | {"tag2999": "w"})
+    assert (status, page["promises"]) == (200, [])
