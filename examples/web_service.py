@@ -22,10 +22,15 @@ import time
 
 import uvicorn
 from durable import Durable, DurableError
+from durable.errors import ExecutionMismatchError, InvalidArgumentError, UnknownExecutionError
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+PAGES_MAX = 1000
+WAIT_MAX_S = 60
 
 durable_app = Durable(os.environ.get("SERVICE_DB", "service.db"))
 
@@ -54,24 +59,41 @@ async def make_report(ctx, pages: int) -> dict[str, int]:
 
 async def start_report(request: Request) -> JSONResponse:
     name = request.path_params["name"]
-    pages = int((await request.json()).get("pages", 3))
-    durable_app.run(name, make_report, pages)
+    try:
+        pages = int((await request.json())["pages"])
+    except (ValueError, TypeError, KeyError):
+        raise HTTPException(400, 'send JSON such as {"pages": 5}') from None
+    if not 1 <= pages <= PAGES_MAX:
+        raise HTTPException(400, f"pages={pages} must be 1 to {PAGES_MAX}")
+    # Accepted is what is recorded: from here on it outlives the service. A name that is taken by
+    # a report of another length is refused (ExecutionMismatchError).
+    await durable_app.run(name, make_report, pages).started()
     return JSONResponse({"report": name, "state": "started"}, status_code=202)
 
 
 async def get_report(request: Request) -> JSONResponse:
     name = request.path_params["name"]
-    wait_s = float(request.query_params.get("wait", "0"))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await durable_app.get(name)
+    try:
+        wait_s = float(request.query_params.get("wait", "0"))
+    except ValueError:
+        raise HTTPException(400, "wait= takes seconds") from None
+    # How it ended, well or not, is in the record; this only waits for the end.
+    with contextlib.suppress(Exception):
+        await durable_app.get(name).result(timeout=min(max(wait_s, 0), WAIT_MAX_S))
     record = await durable_app.execution(name)
-    return JSONResponse({"report": name, "state": record.state, "result": record.result})
+    answer = {"report": name, "state": record.state}
+    answer |= {"result": record.result} if record.state == "resolved" else {}
+    answer |= {"error": str(record.error)} if record.error is not None else {}
+    return JSONResponse(answer)
+
+
+async def bad_request(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
 async def refused(request: Request, error: Exception) -> JSONResponse:
-    status = 404 if isinstance(error, LookupError) else 409
-    return JSONResponse({"error": str(error)}, status_code=status)
+    status = {UnknownExecutionError: 404, ExecutionMismatchError: 409, InvalidArgumentError: 400}
+    return JSONResponse({"error": str(error)}, status_code=status.get(type(error), 503))
 
 
 @contextlib.asynccontextmanager
@@ -86,7 +108,7 @@ app = Starlette(
         Route("/reports/{name}", start_report, methods=["POST"]),
         Route("/reports/{name}", get_report, methods=["GET"]),
     ],
-    exception_handlers={DurableError: refused},
+    exception_handlers={DurableError: refused, HTTPException: bad_request},
 )
 
 if __name__ == "__main__":

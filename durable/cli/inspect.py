@@ -82,7 +82,8 @@ def _show_source(source: str) -> None:
         from rich.syntax import Syntax
 
         out.print()
-        out.print(Syntax(source, "python", line_numbers=True, background_color="default"))
+        # The terminal's own sixteen colours: others vanish on a light background.
+        out.print(Syntax(source, "python", line_numbers=True, theme="ansi_dark"))
         return
     print()
     for number, line in enumerate(source.rstrip("\n").split("\n"), 1):

@@ -12,7 +12,7 @@ from typing import Any
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.source_files import parse_duration
 from durable.cli.stores import existing_file, opened
-from durable.errors import DurableError, EngineUnavailableError
+from durable.errors import DurableError, EngineUnavailableError, NotRegisteredError
 from durable.histories import load_history
 from durable.records import ExecutionRecord
 from durable.replay import ReplayReport, replay_history
@@ -42,6 +42,8 @@ def replay_command(
             report = asyncio.run(_replayed(subject, db, code, limit_s))
     except EngineUnavailableError as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
+    except NotRegisteredError as error:
+        raise _unregistered(error) from error
     except DurableError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
     if json:
@@ -97,7 +99,14 @@ async def _replayed(
                     reader.registry.add(entry)
         record = await reader.execution(subject)
         _see_modules_beside(record.filename)
-        return await areplay(reader, subject, limit_s=limit_s)
+        try:
+            return await areplay(reader, subject, limit_s=limit_s)
+        except NotRegisteredError as error:
+            raise _unregistered(error) from error
+
+
+def _unregistered(error: NotRegisteredError) -> Exit:
+    return Exit(ExitCode.USAGE, f"{error}, and name its app here with --app MODULE:NAME")
 
 
 def _see_modules_beside(filename: str | None) -> None:

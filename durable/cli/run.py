@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import shlex
 import sys
 import time
@@ -71,6 +72,9 @@ def run_command(request: RunRequest) -> None:
     wait_s = _wait_s(request.wait)
     if source.path is not None:
         sys.path.insert(0, str(source.path.parent))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A step that is done never runs again, so what it printed must not die in a buffer.
+        sys.stdout.reconfigure(line_buffering=True)
     code = asyncio.run(_run(request, source, timeout_s, wait_s))
     if code is not ExitCode.DONE:
         raise Exit(code)
@@ -81,9 +85,7 @@ def _wait_s(wait: str | None) -> float | None:
         return None if sys.stderr.isatty() else WAIT_UNATTENDED_S
     if wait.strip() == "forever":
         return None
-    if wait.strip() == "0":
-        return 0.0
-    return parse_duration(wait, "--wait")
+    return parse_duration(wait, "--wait", zero=True)
 
 
 async def _run(

@@ -117,14 +117,19 @@ def default_id(source: SourceText) -> str:
     return f"{stem}-{digest}"
 
 
-def parse_duration(text: str, option: str) -> float:
+def parse_duration(text: str, option: str, *, zero: bool = False) -> float:
     """Return seconds from ``90``, ``1.5h``, ``30d`` and the like.
+
+    Args:
+        text: What was written.
+        option: Its option, for the message.
+        zero: Whether 0 is a duration here.
 
     Raises:
         Exit: Not a duration, or not more than zero.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*", text)
-    if match is None or float(match[1]) <= 0:
+    if match is None or (float(match[1]) <= 0 and not zero):
         raise Exit(
             ExitCode.USAGE,
             f"{option} {text!r} is not a duration: write seconds, or a number with ms, s, m, h, d "

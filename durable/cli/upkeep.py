@@ -57,7 +57,7 @@ def gc_command(request: GcRequest) -> None:
     older_than, yes = request.older_than, request.yes
     if older_than is None and not request.vacuum:
         raise Exit(ExitCode.USAGE, "say what is to go: --older-than AGE, such as 30d, or --vacuum")
-    age_s = None if older_than is None else parse_duration(older_than, "--older-than")
+    age_s = None if older_than is None else parse_duration(older_than, "--older-than", zero=True)
     path = str(needed_file(request.db, "gc"))
     found: dict[str, int] = {"executions": 0, "promises": 0, "size_bytes": 0}
     deleted = shrunk = 0

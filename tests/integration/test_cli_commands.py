@@ -188,6 +188,8 @@ def test_replay_uses_the_functions_of_an_app(shell: Shell) -> None:
         timeout=LIMIT_S,
     )
     assert "identical" in shell.run("replay", "order-1", "--app", "shop:app").stdout
+    unnamed = shell.run("replay", "order-1", "--db", "shop.db", code=2)
+    assert "--app MODULE:NAME" in unnamed.stderr
     changed = shell.directory / "shop.py"
     changed.write_text(changed.read_text().replace("ctx.run(pack, n)", "ctx.run(pack, n + 1)"))
     report = shell.json("replay", "order-1", "--app", "shop:app", code=1)
@@ -226,6 +228,7 @@ def test_gc_is_a_dry_run_until_it_is_told_otherwise(stored: Shell) -> None:
     deleted = stored.json("gc", "--older-than", "1ms", "--yes")
     assert deleted["deleted_promises"] == found["promises"]
     assert ids(stored) == ["waits"]
+    assert stored.json("gc", "--older-than", "0")["executions"] == 0
     stored.run("gc", code=2)
     stored.run("gc", "--older-than", "old", code=2)
 

@@ -368,6 +368,15 @@ def test_ctrl_c_on_a_terminal_leaves_it_tidy(shell: Shell) -> None:
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l"), "the cursor was left hidden"
 
 
+def test_what_finished_steps_printed_outlives_a_kill_also_in_a_pipe(shell: Shell) -> None:
+    shell.write(
+        "job.py",
+        "import os, signal\nawait ctx.run(print, 'paid')\nos.kill(os.getpid(), signal.SIGKILL)\n",
+    )
+    done = shell.run("run", "job.py", "--db", "runs.db", code=-signal.SIGKILL)
+    assert done.stdout == "paid\n"
+
+
 def test_a_killed_run_goes_on_where_it_was(shell: Shell) -> None:
     shell.write("job.py", STEPS.replace("return n", "__import__('time').sleep(0.3); return n"))
     process = shell.start("run", "job.py", "--db", "runs.db")

@@ -158,6 +158,10 @@ def test_the_web_service_goes_on_with_its_reports_after_a_kill(tmp_path: Path) -
         assert report["result"] == {"pages": 6, "characters": 6147}
         assert ask(port, "POST", "/reports/monday", {"pages": 6})[0] == 202
         assert ask(port, "GET", "/reports/nobody")[0] == 404
+        assert ask(port, "POST", "/reports/monday", {"pages": 5})[0] == 409
+        assert ask(port, "POST", "/reports/tuesday", {"pages": "many"})[0] == 400
+        assert ask(port, "POST", "/reports/a:b", {"pages": 1})[0] == 400
+        assert ask(port, "GET", "/reports/monday?wait=long")[0] == 400
     finally:
         second.terminate()
         assert second.wait(timeout=LIMIT_S) in {0, -signal.SIGTERM}
