@@ -29,7 +29,7 @@ from resonate.effects import Effects
 from resonate.error import DecodingError, FunctionNotFoundError, PlatformError, ResonateError
 from resonate.handle import Subscription
 from resonate.resonate import Resonate
-from resonate.types import PromiseCreateReq, PromiseRecord, Value
+from resonate.types import Args, PromiseCreateReq, PromiseRecord, Value
 
 from durable.failures import encode_failure
 from durable.values import ValueCodec
@@ -39,13 +39,15 @@ __all__ = [
     "DurableCodec",
     "DurableEffects",
     "HandBack",
+    "NewExecution",
     "PromiseWaiter",
     "StepContext",
     "StepMeta",
+    "Subscriptions",
     "adopt_codec",
+    "create_execution",
     "settle_tree",
     "stop_accepting_work",
-    "watch_settlement",
 ]
 
 #: Key of the SDK's own, unsigned error pickles: dropped before anything could load one.
@@ -157,7 +159,7 @@ class _Unordered:
 class PromiseWaiter(Protocol):
     """Waits in this process until a durable promise is settled."""
 
-    async def __call__(self, promise_id: str, timeout_at_ms: int, *, timer: bool) -> PromiseRecord:
+    async def __call__(self, pending: PromiseRecord, *, timer: bool) -> PromiseRecord:
         """Return the settled, decoded record."""
         ...
 
@@ -216,7 +218,7 @@ class StepContext(Context):
         record = await link.run(lambda: self._state.effects.create_promise(req))
         if record.state == "pending":
             timer = req.tags.get("resonate:timer") == "true"
-            record = await self.waiter(record.id, record.timeout_at, timer=timer)
+            record = await self.waiter(record, timer=timer)
         self._state.tree.settle(req.id)
         return record
 
@@ -358,17 +360,116 @@ class DurableEffects:
             settling.cancel()
 
 
-async def watch_settlement(engine: Resonate, promise_id: str) -> Subscription:
-    """Ask to be told of a promise's settlement.
+class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution to create, arguments encoded.
+
+    Attributes:
+        timeout: Its deadline from now.
+        target: Group or address whose worker is to run it; None for the app's own group.
+    """
+
+    id: str
+    name: str
+    version: int
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    timeout: timedelta
+    target: str | None
+
+
+async def create_execution(
+    engine: Resonate, new: NewExecution, *, here: bool
+) -> PromiseRecord | None:
+    """Create an execution, or find the one that has its id.
+
+    The SDK's own ``run`` and ``rpc`` keep the record they are answered with to themselves,
+    which would have to be asked for again; and where they fail they leave a subscription
+    behind that nothing settles.
+
+    Args:
+        engine: The engine.
+        new: What to create.
+        here: Run it in this process, where this process gets its task.
 
     Returns:
-        A subscription whose ``wait()`` returns once the promise is settled, in any process.
+        The execution as recorded; None where it exists and another task of it is under way.
 
     Raises:
-        ResonateError: No such promise (code 404), or the store does not answer.
+        ResonateError: The store refused or did not answer.
     """
-    handle = await engine.get(promise_id)
-    return handle._sub  # noqa: SLF001 - result() would decode; the caller does
+    request = engine._encode_create_req(  # noqa: SLF001 - the requests of run and rpc
+        engine._build_root_promise_create_req(  # noqa: SLF001
+            new.id,
+            new.name,
+            Args(args=new.args, kwargs=new.kwargs),
+            new.version,
+            new.timeout,
+            new.target,
+        )
+    )
+    sender, codec = engine._sender, engine.promises.codec  # noqa: SLF001
+    if not here:
+        return codec.decode_promise(await sender.promise_create(request))
+    answer = await sender.task_create_or_conflict(
+        engine._pid,  # noqa: SLF001
+        round(engine._ttl / timedelta(milliseconds=1)),  # noqa: SLF001
+        request,
+    )
+    if answer == "conflict":
+        return None
+    record = codec.decode_promise(answer.promise)
+    if answer.task.state == "acquired":
+        run = engine._core.execute_until_blocked_outer(  # noqa: SLF001
+            answer.task.id, answer.task.version, record, answer.preload
+        )
+        engine._spawn(engine._bounded_execute(run))  # noqa: SLF001
+    return record
+
+
+class Subscriptions:
+    """Asks to be told of settlements, once for each promise however many wait for it.
+
+    The SDK's ``get`` hands the subscription of a lookup that is under way to whoever comes
+    second, and drops it where there is no such promise, so that the second waits for ever.
+    """
+
+    def __init__(self, engine: Resonate) -> None:
+        self._engine = engine
+        self._asking: dict[str, asyncio.Task[Subscription]] = {}
+
+    async def of(self, promise_id: str) -> Subscription:
+        """Return a subscription whose ``wait()`` returns once the promise is settled, anywhere.
+
+        Raises:
+            ResonateError: No such promise (code 404), or the store does not answer.
+        """
+        asking = self._asking.get(promise_id)
+        if asking is None:
+            known = self._engine._runtime.subs.get(promise_id)  # noqa: SLF001
+            if known is not None:
+                return known
+            asking = asyncio.create_task(self._ask(promise_id))
+            self._asking[promise_id] = asking
+            asking.add_done_callback(lambda task: self._answered(promise_id, task))
+        return await asyncio.shield(asking)
+
+    async def of_pending(self, promise_id: str) -> Subscription:
+        """Do the same for a promise of which is known that others may settle it: one request."""
+        if promise_id in self._asking:
+            return await self.of(promise_id)
+        subscription, is_new = self._engine._subscribe(promise_id)  # noqa: SLF001
+        if is_new:
+            await self._engine._register_and_settle(promise_id, subscription)  # noqa: SLF001
+        return subscription
+
+    async def _ask(self, promise_id: str) -> Subscription:
+        handle = await self._engine.get(promise_id)
+        return handle._sub  # noqa: SLF001 - result() would decode; the caller does
+
+    def _answered(self, promise_id: str, task: asyncio.Task[Subscription]) -> None:
+        del self._asking[promise_id]
+        if not task.cancelled():
+            task.exception()  # retrieved here: who asked may be gone
 
 
 class _ExpectedEnds(logging.Filter):

@@ -231,11 +231,8 @@ class _RecordedEngine:
     def __init__(self, history: History) -> None:
         self.promises = _RecordedPromises(history)
 
-    async def get(self, id: str) -> Any:  # noqa: ARG002 - the SDK's signature
-        class Quiet:
-            _sub = Subscription()
-
-        return Quiet()
+    def _subscribe(self, id: str) -> tuple[Subscription, bool]:  # noqa: ARG002 - the SDK's signature
+        return Subscription(), False
 
 
 async def replay_history(

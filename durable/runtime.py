@@ -20,7 +20,7 @@ from resonate.observability import Event as EngineEvent
 from resonate.resonate import Resonate
 from resonate.retry import Never
 from resonate.timing import Clock, Sleeper, now_ms, sleep
-from resonate.types import Value
+from resonate.types import PromiseRecord, Value
 from resonate_base import Network
 
 from durable.activation import perform_step
@@ -28,7 +28,14 @@ from durable.calls import shape_of
 from durable.config import default_database, parse_url
 from durable.context import as_duration
 from durable.dependencies import Dependencies
-from durable.engine import DurableCodec, adopt_codec, cancel_background, stop_accepting_work
+from durable.engine import (
+    DurableCodec,
+    NewExecution,
+    adopt_codec,
+    cancel_background,
+    create_execution,
+    stop_accepting_work,
+)
 from durable.engines import OpenEngine, open_engine
 from durable.errors import (
     AppClosedError,
@@ -493,24 +500,30 @@ class Durable:
             for key, value in kwargs.items()
         }
         timeout = launcher.timeout or (entry.timeout if entry is not None else None) or FOREVER
-        options = engine.options(timeout=timeout, target=launcher.target, version=version)
+        new = NewExecution(
+            id=id,
+            name=name,
+            version=version,
+            args=tuple(packed),
+            kwargs=named,
+            timeout=timeout,
+            target=launcher.target,
+        )
 
-        async def check() -> None:
-            record = await engine.promises.get(id)
+        def check(record: PromiseRecord) -> None:
             check_same(
                 record, name=name, version=version, args=packed, kwargs=named, values=self.values
             )
 
         async def start_it() -> None:
-            start = options.run if here else options.rpc
             with engine_errors(id):
                 try:
-                    await start(id, name, *packed, **named).id()
+                    record = await create_execution(engine, new, here=here)
                 except ServerError as refused:
                     if refused.code == _UNPROCESSABLE:
-                        await check()  # a plain promise may have the id: say so
+                        check(await engine.promises.get(id))  # a plain promise may have the id
                     raise
-                await check()
+                check(record if record is not None else await engine.promises.get(id))
 
         task = asyncio.get_running_loop().create_task(start_it(), name=f"launch {id}")
         self._launches.add(task)
@@ -633,9 +646,12 @@ class Durable:
 
     async def result_of(self, promise_id: str) -> Any:
         """Wait for a promise and return its value or raise its error."""
-        self._ready()
+        engine = self._ready()
         with engine_errors(promise_id):
-            record = await self._worker.settled(promise_id)
+            outcome = await self._worker.outcome_of(promise_id)
+            if outcome.state == "resolved":
+                return self.values.decode(engine.promises.codec.decode(outcome.value))
+            record = await engine.promises.get(promise_id)
         try:
             return record_value(record, self.values)
         except ExecutionTimeoutError as error:

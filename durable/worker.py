@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from resonate.context import Context
 from resonate.error import PlatformError, ResonateError, ServerError
+from resonate.handle import PromiseResult, Subscription
 from resonate.resonate import Resonate
 from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseRecord, Value
@@ -24,8 +25,8 @@ from durable.engine import (
     Carrier,
     HandBack,
     StepContext,
+    Subscriptions,
     settle_tree,
-    watch_settlement,
 )
 from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
@@ -102,7 +103,8 @@ class Worker:
         self.values = values
         self.clock = clock
         self.sleeper = sleeper
-        self.engine: Resonate
+        self._engine: Resonate
+        self._subscriptions: Subscriptions
         self._dependencies = dependencies
         self.grace_s = grace_s
         self._running: dict[str, Supervisor[Any]] = {}
@@ -114,6 +116,16 @@ class Worker:
         self._watches: set[asyncio.Task[None]] = set()
         self.listeners: list[Listener] = []
         self.name_of: Callable[[str | Callable[..., Any], int], tuple[str, int]]
+
+    @property
+    def engine(self) -> Resonate:
+        """The engine, once the app is open."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, engine: Resonate) -> None:
+        self._engine = engine
+        self._subscriptions = Subscriptions(engine)
 
     # -- telling ---------------------------------------------------------------
 
@@ -190,7 +202,7 @@ class Worker:
     async def _watch(self, execution_id: str, supervisor: Supervisor[Any]) -> None:
         """Stop the code when somebody else settles its promise."""
         try:
-            subscription = await watch_settlement(self.engine, execution_id)
+            subscription = await self._subscriptions.of_pending(execution_id)
             outcome = await subscription.wait()
         except ResonateError as error:
             logger.debug("cannot watch %s: %s", execution_id, error)
@@ -261,10 +273,9 @@ class Worker:
 
     # -- waiting ---------------------------------------------------------------
 
-    async def wait_in_place(
-        self, promise_id: str, timeout_at_ms: int, *, timer: bool
-    ) -> PromiseRecord:
+    async def wait_in_place(self, pending: PromiseRecord, *, timer: bool) -> PromiseRecord:
         """Wait until a promise is settled by its deadline, another process or a person."""
+        promise_id, timeout_at_ms = pending.id, pending.timeout_at
         execution_id = promise_id.split(":", 1)[0]
         name = "sleep" if timer else "promise"
         self.emit(
@@ -277,7 +288,7 @@ class Worker:
         if timer:
             record = await self._wait_for_deadline(promise_id, timeout_at_ms)
         else:
-            record = await self.settled(promise_id)
+            record = await self._settled(pending)
         self.emit(EventKind.WOKEN, execution_id, promise_id, name)
         return record
 
@@ -292,35 +303,45 @@ class Worker:
                 return record
             await self.sleeper(_LOOK_AGAIN_S)
 
-    async def settled(self, promise_id: str) -> PromiseRecord:
-        """Wait until a promise is settled, anywhere, and return its record.
+    async def _settled(self, pending: PromiseRecord) -> PromiseRecord:
+        outcome = await self.outcome_of(pending.id)
+        if outcome.state != "resolved":
+            return await self.engine.promises.get(pending.id)
+        value = Value(data=self.engine.promises.codec.decode(outcome.value))
+        return msgspec.structs.replace(pending, state="resolved", value=value)
+
+    async def outcome_of(self, promise_id: str) -> PromiseResult:
+        """Wait until a promise is settled, anywhere, and return state and encoded value.
 
         Raises:
             EngineUnavailableError: The store or engine stopped answering.
             ServerError: There is no such promise (code 404).
             ReplayDivergenceError: This process ran it and found another history.
         """
-        subscription = await watch_settlement(self.engine, promise_id)
+        subscription = await self._subscriptions.of(promise_id)
         if not subscription.settled():
-            if promise_id in self._diverged:
-                raise self._diverged[promise_id]
-            failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._failures.setdefault(promise_id, set()).add(failure)
-            waiting = asyncio.ensure_future(subscription.wait())
-            try:
-                either: list[asyncio.Future[Any]] = [waiting, failure]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if failure.done():
-                    failure.result()
-            finally:
-                waiting.cancel()
-                failure.cancel()
-                waiters = self._failures.get(promise_id)
-                if waiters is not None:
-                    waiters.discard(failure)
-                    if not waiters:
-                        del self._failures[promise_id]
-        return await self.engine.promises.get(promise_id)
+            await self._wait_or_fail(promise_id, subscription)
+        return await subscription.wait()
+
+    async def _wait_or_fail(self, promise_id: str, subscription: Subscription) -> None:
+        if promise_id in self._diverged:
+            raise self._diverged[promise_id]
+        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failures.setdefault(promise_id, set()).add(failure)
+        waiting = asyncio.ensure_future(subscription.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [waiting, failure]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                failure.result()
+        finally:
+            waiting.cancel()
+            failure.cancel()
+            waiters = self._failures.get(promise_id)
+            if waiters is not None:
+                waiters.discard(failure)
+                if not waiters:
+                    del self._failures[promise_id]
 
 
 class _Run:
