@@ -156,6 +156,7 @@ class Guard:
         loop: The loop of the caller.
         cancel: Called on the loop to cancel the task that awaits the cell.
         coroutine: The cell's coroutine, where it is one.
+        caller: The task that awaits the cell, and `cancels` how often it had been cancelled.
         abandon: Called by the watchdog when a dedicated thread does not come back.
         patience_s: Where no cell runs: seconds for which the session's tasks may hold the loop.
         freed: Called on the loop once it has been freed from such a task.
@@ -175,7 +176,9 @@ class Guard:
     allowance: float = 0
     asked_s: float | None = None
     beat_s: float | None = None
+    caller: asyncio.Task[Any] | None = None
     cancel: Callable[[], object] | None = None
+    cancels = 0
     cancelled_s = -math.inf
     candidate: FrameType | None = None
     coroutine: Any = None
@@ -211,6 +214,10 @@ class Guard:
         self.loop = loop
         self.bases: list[FrameType] = []
         self.targets: dict[int, CodeType] = {}
+
+    def is_unwanted(self) -> bool:
+        """Whether the caller was cancelled, of which a frozen loop hears nothing."""
+        return self.caller is not None and self.caller.cancelling() > self.cancels
 
     def owns(self, frame: FrameType) -> bool:
         """Whether the frame runs in the session's namespace: its cells, and what they exec."""

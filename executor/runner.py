@@ -274,7 +274,7 @@ class CellRunner:
                 return await self._run_on_loop(cell, run, limit_s)
             if mode is ExecutionMode.BLOCKING_SYNC:
                 return await self._run_in_thread(cell, run, limit_s)
-            return self._run_inline(cell, run, limit_s)
+            return await self._run_inline(cell, run, limit_s)
         finally:
             if limit_s is not None and self._tasks.pending:
                 self._supervisor.rest(run, limit_s)
@@ -297,7 +297,7 @@ class CellRunner:
         self._supervisor.press(guard, reason.value)
         return ended
 
-    def _run_inline(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
+    async def _run_inline(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
         supervisor = self._supervisor
         watch = supervisor.watch_loop(cell, run) if cell.may_call else None
         guard = supervisor.begin(cell, limit_s, asyncio.get_running_loop())
@@ -309,7 +309,7 @@ class CellRunner:
         supervisor.end(guard)
         supervisor.learn(cell, watch, time.perf_counter() - begun_s)
         if was_stopped(guard, outcome):
-            return _stopped_outcome(guard, outcome, place_of(guard), cell, limit_s)
+            return await _stopped_outcome(guard, outcome, place_of(guard), cell, limit_s)
         return outcome
 
     async def _run_in_thread(self, cell: CompiledCell, run: Run, limit_s: float | None) -> Outcome:
@@ -324,7 +324,7 @@ class CellRunner:
             run.is_muted = True
             run.note("abandoned", f"{ABANDONED_NOTE} {place or ''}")
         if cancellation is None and was_stopped(guard, outcome):
-            return _stopped_outcome(guard, outcome, place, cell, limit_s)
+            return await _stopped_outcome(guard, outcome, place, cell, limit_s)
         self._supervisor.explain(cell, run, outcome.error)
         return outcome
 
@@ -351,7 +351,7 @@ class CellRunner:
             outcome.forget()
         # A loop that lives has said where the cell awaited; of a frozen one there is a sample.
         place = current.place or place_of(guard)
-        return _stopped_outcome(guard, outcome, place, cell, limit_s)
+        return await _stopped_outcome(guard, outcome, place, cell, limit_s)
 
     async def _wait_for(
         self, current: _LoopCell, task: asyncio.Task[None], limit_s: float | None
@@ -378,13 +378,18 @@ class CellRunner:
             )
 
 
-def _stopped_outcome(
+async def _stopped_outcome(
     guard: Guard,
     outcome: Outcome,
     place: str | None,
     cell: CompiledCell,
     limit_s: float | None,
 ) -> Outcome:
+    if guard.reason == Stop.CANCEL.value:
+        cancellation = await _own_cancellation()
+        if place is not None:
+            cancellation.add_note(place)
+        return Outcome(None, cancellation)
     error: Exception
     if guard.reason == Stop.TIMEOUT.value:
         assert limit_s is not None  # nothing times out without a limit
@@ -398,3 +403,12 @@ def _stopped_outcome(
         error.add_note("The call there cannot be interrupted; its thread was given up")
     error.__cause__ = outcome.error
     return Outcome(None, error)
+
+
+async def _own_cancellation() -> asyncio.CancelledError:
+    """The caller's cancellation, of which it has not heard while the cell held the loop."""
+    try:
+        await _next_round()
+    except asyncio.CancelledError as error:
+        return error
+    return asyncio.CancelledError()

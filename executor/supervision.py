@@ -128,6 +128,10 @@ class Supervisor:
             due_s=math.inf if limit_s is None else time.monotonic() + limit_s,
             loop=loop,
         )
+        caller = asyncio.current_task()
+        if isinstance(caller, asyncio.Task):
+            guard.caller = caller
+            guard.cancels = caller.cancelling()
         return guard
 
     def rest(self, run: Run, limit_s: float) -> None:

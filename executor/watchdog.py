@@ -106,7 +106,7 @@ class Watchdog:
 
         Args:
             guard: Watched.
-            reason: "interrupt" or "timeout".
+            reason: "interrupt", "timeout" or "cancel".
         """
         if guard.reason is None:
             guard.reason = reason
@@ -170,6 +170,8 @@ class Watchdog:
                     self._press(guard, now_s)
                 except Exception:  # noqa: BLE001 - it must outlive every surprise
                     _log.exception("the watchdog could not press a cell; it tries again")
+            elif guard.reason is None and guard.is_unwanted():
+                self.press(guard, "cancel")
             elif pause_s is not None:
                 pause_s = min(pause_s, guard.due_s - now_s)
                 if guard.patience_s is not None:
