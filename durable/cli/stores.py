@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
+from resonate.codec import Encryptor
 from resonate_base import ConnectorError
 
 from durable.cli.exits import Exit, ExitCode
@@ -22,7 +26,7 @@ from durable.errors import (
 )
 from durable.runtime import Durable
 
-__all__ = ["existing_file", "needed_file", "opened", "store_url"]
+__all__ = ["encryptor_named", "existing_file", "needed_file", "opened", "store_url"]
 
 #: Seconds that an engine across a network has for its first answer.
 ANSWER_S = 10.0
@@ -53,7 +57,9 @@ async def opened(
     if not (works if creates is None else creates):
         existing_file(db)
     try:
-        app = Durable(db) if works else Durable(db, group="sostenuto-command")
+        app = Durable(
+            db, group="default" if works else "sostenuto-command", encryptor=encryptor_named()
+        )
     except ConfigurationError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
     try:
@@ -184,6 +190,40 @@ def needed_file(db: str | None, command: str) -> Path:
 def _text(error: BaseException) -> str:
     inner = getattr(error, "error", None)
     return str(inner) if isinstance(inner, Exception) and str(inner) else str(error)
+
+
+def encryptor_named(environ: Mapping[str, str] = os.environ) -> Encryptor | None:
+    """Return the encryptor that ``$SOSTENUTO_ENCRYPTOR`` names as ``MODULE:NAME``.
+
+    Modules are found as Python finds them, and in the working directory.
+
+    Raises:
+        Exit: It cannot be imported, or is no encryptor.
+    """
+    place = environ.get("SOSTENUTO_ENCRYPTOR")
+    if not place:
+        return None
+    module, _, name = place.partition(":")
+    if not module or not name:
+        raise Exit(ExitCode.USAGE, f"SOSTENUTO_ENCRYPTOR={place!r} is not MODULE:NAME")
+    if "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise Exit(
+            ExitCode.USAGE,
+            f"SOSTENUTO_ENCRYPTOR={place!r} cannot be imported: {type(error).__name__}: {error}",
+        ) from error
+    if not callable(getattr(found, "encrypt", None)) or not callable(
+        getattr(found, "decrypt", None)
+    ):
+        raise Exit(
+            ExitCode.USAGE,
+            f"SOSTENUTO_ENCRYPTOR={place!r} is {type(found).__name__}: name an object with "
+            "encrypt(bytes) and decrypt(bytes)",
+        )
+    return cast("Encryptor", found)
 
 
 def _brief(error: BaseException) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -177,9 +179,6 @@ def test_replay_uses_the_functions_of_an_app(shell: Shell) -> None:
         "async def main():\n    async with app:\n        await app.run('order-1', order, 7)\n"
         "if __name__ == '__main__':\n    asyncio.run(main())\n",
     )
-    import subprocess
-    import sys
-
     subprocess.run(
         [sys.executable, "shop.py"],
         cwd=shell.directory,
@@ -415,3 +414,39 @@ def test_the_shell_completes_commands(shell: Shell) -> None:
     }
     done = shell.run(code=None, **completion)
     assert set(done.stdout.split()) == {"resolve", "reject", "replay"}
+
+
+ENCRYPTED = """
+import asyncio
+from durable import Durable
+
+class Box:
+    def encrypt(self, data):
+        return bytes(byte ^ 85 for byte in data)
+    decrypt = encrypt
+
+box = Box()
+
+if __name__ == "__main__":
+    async def main():
+        async with Durable("box.db", encryptor=box) as app:
+            await app.run_source("boxed", "'plain ' * 2")
+    asyncio.run(main())
+"""
+
+
+def test_the_command_line_reads_what_an_app_has_encrypted(shell: Shell) -> None:
+    boxed = shell.write("boxed.py", ENCRYPTED)
+    subprocess.run([sys.executable, boxed], cwd=shell.directory, env=shell.env, check=True)
+    unreadable = shell.run("show", "boxed", "--db", "box.db", code=2)
+    assert "give its encryptor" in unreadable.stderr
+    shell.env["SOSTENUTO_ENCRYPTOR"] = "boxed:box"
+    assert shell.json("show", "boxed", "--db", "box.db")["result"] == "plain plain "
+    assert "identical" in shell.run("replay", "boxed", "--db", "box.db").stdout
+    for named, message in {
+        "boxed": "is not MODULE:NAME",
+        "nosuch:box": "cannot be imported: ModuleNotFoundError",
+        "boxed:asyncio": "name an object with encrypt(bytes) and decrypt(bytes)",
+    }.items():
+        done = shell.run("ls", "--db", "box.db", code=2, SOSTENUTO_ENCRYPTOR=named)
+        assert message in done.stderr
