@@ -150,10 +150,8 @@ def translate(error: sqlite3.Error | OSError, path: str) -> StoreError:
         if name.startswith(prefixes):
             result = _failure(kind, path, f"{what} ({text})", remedy)
             break
-    if result is None and isinstance(
-        error, PermissionError | FileNotFoundError | NotADirectoryError
-    ):
-        result = _failure(UnwritableError, path, text, "check the directory and its permissions")
+    if result is None and isinstance(error, _UNREACHABLE):
+        result = _failure(UnwritableError, path, text, "check the path, and the permissions")
     if result is None:
         what = f"the request could not be completed ({name or type(error).__name__}: {text})"
         result = _failure(StoreError, path, what, "check the disk and the file, then retry")
@@ -182,6 +180,16 @@ def foreign(path: str, application_id: int) -> StoreError:
         ForeignFileError,
         path,
         f"this SQLite file belongs to another program (application id {application_id:#x})",
+        "give the path of a Sostenuto store, or of a file that does not exist yet",
+    )
+
+
+def irregular(path: str) -> StoreError:
+    """The error for a device, a pipe or a socket at the path."""
+    return _failure(
+        ForeignFileError,
+        path,
+        "this is a device, a pipe or a socket",
         "give the path of a Sostenuto store, or of a file that does not exist yet",
     )
 

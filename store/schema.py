@@ -7,8 +7,10 @@ file and one of a newer release are refused and left byte for byte as they are.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Mapping
 from contextlib import closing
 from importlib import resources
@@ -68,7 +70,13 @@ def _create_private(path: str) -> None:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return
+        # Opening a named pipe would wait for whoever is at its other end.
+        with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
+            mode = os.stat(path).st_mode  # noqa: PTH116  # a plain text path
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "this is a directory") from None
+            if not stat.S_ISREG(mode):
+                raise errors.irregular(path) from None
     except FileNotFoundError as error:
         parent = Path(path).parent
         raise FileNotFoundError(error.errno, f"the directory {parent} does not exist") from error

@@ -187,3 +187,25 @@ def test_a_copy_that_cannot_be_written_stops_the_migration(tmp_path):
         schema.prepare(str(path), version=3, migrations=MIGRATIONS)
     assert version(path) == 1
     assert not [name for name in names(tmp_path) if name.endswith(".part")]
+
+
+async def test_a_directory_is_named_as_one(tmp_path):
+    path = tmp_path / "a.db"
+    path.mkdir()
+    with pytest.raises(store.UnwritableError, match=r"a\.db.*directory"):
+        await SqliteConnection(path).start()
+
+
+async def test_a_pipe_is_refused_instead_of_waited_for(tmp_path):
+    path = tmp_path / "a.db"
+    os.mkfifo(path)
+    with pytest.raises(store.ForeignFileError, match=r"a\.db.*pipe"):
+        await SqliteConnection(path).start()
+
+
+async def test_a_link_that_leads_nowhere_is_refused(tmp_path):
+    path = tmp_path / "a.db"
+    path.symlink_to(tmp_path / "missing" / "b.db")
+    with pytest.raises(store.UnwritableError, match=r"a\.db"):
+        await SqliteConnection(path).start()
+    assert names(tmp_path) == ["a.db"]
