@@ -1,186 +1,196 @@
-"""Sostenuto beside its peers on the same work, taking turns; medians and spread as JSON.
+"""Every engine on the same work, taking turns: rates, latencies, stalls, bytes and syncs; JSON.
 
-Peers are measured where they are installed: ``pip install dbos pysqlite3-binary ipython``, in an
-environment of their own if one likes. A peer that is missing is named so in the output.
+Engines run in processes of their own (``worker.py``), all open at once, and do a round of each work
+one after another; a figure is the median over the rounds. Peers are measured where they are
+installed: ``make bench`` installs them, and ``RESTATE_SERVER`` and ``BENCH_POSTGRES`` name what
+needs a server. What is missing is named in the output.
 
-* steps: one workflow of durable steps in sequence, each of which does nothing, microseconds a step.
-* fan_out: the same number of steps under one ``asyncio.gather``.
-* cell: one cell with top-level await, AsyncExecutor beside IPython's ``run_cell_async``.
-
-DBOS and Sostenuto both keep their state in one SQLite file on the same disk.
+* sequence: one execution of steps that do nothing, one after another; latencies are its steps'.
+* fan_out: one execution, its steps under one gather.
+* runs: executions of one step, all started at once.
+* crowd: executions of many steps at once, beside a 1 ms ticker on the engine's event loop.
+* footprint: what stays on disk, and fsync and fdatasync calls (where strace is found), per step.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-import io
+import contextlib
 import json
-import logging
+import shutil
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROUNDS = 5
-STEPS = 200
-CELLS = 300
+from figures import level, peers, percentile, progress, spread, versions
+from restate_server import Server
+from worker import Worker
+
+OWN = ("durable", "durable full", "store", "store full", "memory", "memory emptied")
+
+#: Who ours are set beside: (ours, other).
+RATIOS = (
+    ("durable", "dbos"),
+    ("durable full", "dbos"),
+    ("durable", "restate"),
+    ("durable full", "restate"),
+    ("durable", "resonate-pg"),
+    ("store", "memory"),
+    ("store", "memory emptied"),
+    ("store full", "dbos"),
+    ("store", "dbos"),
+)
 
 
-async def nothing(n: int) -> int:
-    return n
+@dataclass(frozen=True)
+class Size:
+    rounds: int
+    steps: int
+    fan_out: int
+    executions: int
+    crowd: tuple[int, int]
+    footprint_steps: int
 
 
-class Sostenuto:
-    """Durable executions on SQLite."""
-
-    async def open(self, directory: Path) -> None:
-        from durable import Durable
-
-        self.app = Durable(directory / "sostenuto.db")
-
-        async def sequence(ctx: Any, count: int) -> int:
-            return sum([await ctx.run(nothing, n) for n in range(count)])
-
-        async def fan_out(ctx: Any, count: int) -> int:
-            return sum(await asyncio.gather(*(ctx.run(nothing, n) for n in range(count))))
-
-        self.app.register(sequence)
-        self.app.register(fan_out)
-        await self.app.start()
-
-    async def run(self, name: str, id: str) -> int:
-        return int(await self.app.run(id, name, STEPS))
-
-    async def close(self) -> None:
-        await self.app.close()
+SIZES = {
+    "quick": Size(1, 20, 20, 10, (3, 5), 20),
+    "normal": Size(5, 400, 200, 100, (10, 50), 300),
+    "full": Size(9, 400, 200, 100, (10, 50), 1000),
+}
 
 
-class Dbos:
-    """DBOS Transact on SQLite."""
-
-    async def open(self, directory: Path) -> None:
-        sys.modules["sqlite3"] = __import__("pysqlite3")
-        from dbos import DBOS, SetWorkflowID
-
-        url = f"sqlite:///{directory / 'dbos.sqlite'}"
-        DBOS(config={"name": "bench", "system_database_url": url, "log_level": "ERROR"})
-        self.id = SetWorkflowID
-
-        @DBOS.step()
-        async def step(n: int) -> int:
-            return n
-
-        @DBOS.workflow()
-        async def sequence(count: int) -> int:
-            return sum([await step(n) for n in range(count)])
-
-        @DBOS.workflow()
-        async def fan_out(count: int) -> int:
-            return sum(await asyncio.gather(*(step(n) for n in range(count))))
-
-        self.workflows = {"sequence": sequence, "fan_out": fan_out}
-        self.dbos = DBOS
-        DBOS.launch()
-
-    async def run(self, name: str, id: str) -> int:
-        with self.id(id):
-            return int(await self.workflows[name](STEPS))
-
-    async def close(self) -> None:
-        self.dbos.destroy()
-
-
-async def timed(work: Callable[[], Awaitable[Any]]) -> float:
-    began = time.perf_counter()
-    await work()
-    return time.perf_counter() - began
-
-
-def spread(values: list[float]) -> dict[str, float]:
+def requests(size: Size) -> dict[str, tuple[dict[str, Any], int]]:
+    """What is asked for each work, and the units in it."""
+    workflows, steps = size.crowd
     return {
-        "median_us": round(statistics.median(values), 1),
-        "least_us": round(min(values), 1),
-        "most_us": round(max(values), 1),
+        "sequence": ({"do": "run", "kind": "sequence", "count": size.steps}, size.steps),
+        "fan_out": ({"do": "run", "kind": "fan_out", "count": size.fan_out}, size.fan_out),
+        "runs": ({"do": "many", "kind": "one", "executions": size.executions}, size.executions),
+        "crowd": (
+            {"do": "many", "kind": "sequence", "executions": workflows, "count": steps},
+            workflows * steps,
+        ),
     }
 
 
-async def workflows(missing: dict[str, str]) -> dict[str, Any]:
-    """Both kinds of workflow on every engine that is installed."""
-    engines: dict[str, Any] = {"sostenuto": Sostenuto()}
-    if all(map(importlib.util.find_spec, ("dbos", "pysqlite3"))):
-        engines["dbos"] = Dbos()
-    else:
-        missing["dbos"] = "not installed: pip install dbos pysqlite3-binary"
-    figures: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for engine in engines.values():
-            await engine.open(Path(directory))
-        for number in range(ROUNDS + 1):
-            for kind in ("sequence", "fan_out"):
-                for name, engine in engines.items():
-                    id = f"{kind}-{number}"
-                    took_s = await timed(lambda e=engine, k=kind, i=id: e.run(k, i))
-                    if number:  # the first round warms up
-                        per_step = took_s / STEPS * 1e6
-                        figures.setdefault(kind, {}).setdefault(name, []).append(per_step)
-        for engine in engines.values():
-            await engine.close()
-    return {kind: with_ratio(sides, "dbos") for kind, sides in figures.items()}
+def take_turns(size: Size, names: list[str]) -> dict[str, Any]:
+    """Median microseconds per unit of each work on each engine, latencies and stalls."""
+    units: dict[str, dict[str, list[float]]] = {}
+    latencies_us: dict[str, list[float]] = {}
+    stalls_ms: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name in names:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if name == "restate":
+                stack.enter_context(Server(directory))
+            workers[name] = Worker(name, directory)
+            stack.callback(workers[name].close)
+            workers[name].hear()
+            workers[name].ask(do="run", kind="sequence", id="warm", count=50)
+        for number in range(size.rounds):
+            for kind, (request, count) in requests(size).items():
+                progress(f"round {number + 1} of {size.rounds}: {kind}")
+                for name, worker in workers.items():
+                    answer = worker.ask(**request, id=f"{kind}-{number}")
+                    per_unit_us = answer["took_s"] / count * 1e6
+                    units.setdefault(kind, {}).setdefault(name, []).append(per_unit_us)
+                    latencies_us.setdefault(name, []).extend(answer.get("latencies_us", ()))
+                    if kind == "crowd":
+                        stalls_ms.setdefault(name, []).append(answer["stall_ms"])
+    return {
+        **{kind: with_ratios(kind, sides) for kind, sides in units.items()},
+        "latency": {name: tail(found) for name, found in latencies_us.items()},
+        "crowd_longest_stall": {name: spread(found, "ms") for name, found in stalls_ms.items()},
+    }
 
 
-def with_ratio(sides: dict[str, list[float]], peer: str) -> dict[str, Any]:
-    """Spreads, and how many times of ours the peer takes."""
-    result: dict[str, Any] = {name: spread(values) for name, values in sides.items()}
-    if peer in sides:
-        ours = statistics.median(next(iter(sides.values())))
-        result[f"{peer}_ratio"] = round(statistics.median(sides[peer]) / ours, 2)
-    return result
+def with_ratios(kind: str, sides: dict[str, list[float]]) -> dict[str, Any]:
+    """Spreads, and how many times of ours the other takes."""
+    middle = {name: statistics.median(values) for name, values in sides.items()}
+    return {
+        "us": {name: spread(values, "us") for name, values in sides.items()},
+        "ratio": {
+            f"{other}/{ours}": round(middle[other] / middle[ours], 2)
+            for ours, other in RATIOS
+            if ours in middle and other in middle
+        },
+    }
 
 
-async def cells(missing: dict[str, str]) -> dict[str, Any]:
-    """The same cell in AsyncExecutor and in IPython."""
-    from executor import AsyncExecutor
-
-    source = "import asyncio\nawait asyncio.sleep(0)\ntotal = sum(range(10))\ntotal"
-    executor = AsyncExecutor()
-    sides: dict[str, Callable[[], Awaitable[Any]]] = {"executor": lambda: executor.execute(source)}
-    if importlib.util.find_spec("IPython"):
-        from IPython.core.interactiveshell import InteractiveShell
-
-        shell = InteractiveShell.instance()
-        shell.history_manager.enabled = False
-        sides["ipython"] = lambda: shell.run_cell_async(
-            source, store_history=False, transformed_cell=source
-        )
-    else:
-        missing["ipython"] = "not installed: pip install ipython"
-    figures: dict[str, list[float]] = {name: [] for name in sides}
-
-    async def many(work: Callable[[], Awaitable[Any]]) -> None:
-        for _ in range(CELLS):
-            await work()
-
-    for number in range(ROUNDS + 1):
-        for name, work in sides.items():
-            with redirect_stdout(io.StringIO()):
-                took_s = await timed(lambda w=work: many(w))
-            if number:
-                figures[name].append(took_s / CELLS * 1e6)
-    await executor.aclose()
-    return with_ratio(figures, "ipython")
+def tail(values_us: list[float]) -> dict[str, float]:
+    """The percentiles of single steps."""
+    return {
+        "p50_us": round(percentile(values_us, 0.5), 1),
+        "p99_us": round(percentile(values_us, 0.99), 1),
+        "p99.9_us": round(percentile(values_us, 0.999), 1),
+        "longest_us": round(max(values_us), 1),
+        "samples": len(values_us),
+    }
 
 
-async def main() -> None:
-    logging.disable(logging.WARNING)
-    missing: dict[str, str] = {}
-    report = {"cell": await cells(missing), **await workflows(missing)}
-    print(json.dumps({"steps": STEPS, "rounds": ROUNDS, **report, "missing": missing}, indent=2))
+def footprint(name: str, size: Size) -> dict[str, float]:
+    """Bytes on disk and syncs per step, of an execution of sequential steps."""
+    steps, found = size.footprint_steps, {}
+    with tempfile.TemporaryDirectory() as text, contextlib.ExitStack() as stack:
+        directory = Path(text)
+        trace = directory / "trace"
+        tracer = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync"]
+        prefix = [*tracer, "-o", str(trace)] if shutil.which("strace") else []
+        if name == "restate":  # it is the server that writes
+            stack.enter_context(Server(directory, prefix))
+        for number in range(2):
+            worker = Worker(name, directory, prefix if number and name != "restate" else None)
+            try:
+                worker.hear()
+                worker.ask(do="run", kind="sequence", id=f"warm-{number}", count=50)
+                if not number:
+                    continue
+                before_bytes, before_syncs = stored_bytes(directory), count_lines(trace)
+                worker.ask(do="run", kind="sequence", id="measured", count=steps)
+                if prefix:
+                    found["syncs"] = round((count_lines(trace) - before_syncs) / steps, 3)
+            finally:
+                worker.close()
+        # A server's store of its own grows in pieces that say nothing of one step.
+        if name != "restate":
+            found["bytes"] = round((stored_bytes(directory) - before_bytes) / steps)
+    return found
+
+
+def stored_bytes(directory: Path) -> int:
+    """The size of database files; without their logs, which are reused."""
+    return sum(path.stat().st_size for path in directory.iterdir() if path.suffix in SUFFIXES)
+
+
+SUFFIXES = {".db", ".sqlite"}
+
+
+def count_lines(path: Path) -> int:
+    """Calls that a tracer wrote down, whole ones and begun ones alike."""
+    if not path.exists():
+        return 0
+    return sum("resumed>" not in line for line in path.read_text().splitlines())
+
+
+def main() -> None:
+    size = SIZES[level(__doc__)]
+    present, missing = peers()
+    report = {
+        "versions": versions(),
+        "steps": size.steps,
+        "rounds": size.rounds,
+        **take_turns(size, [*OWN, *present]),
+        "per_step": {},
+        "missing": missing,
+    }
+    on_disk = [name for name in ("durable", "durable full", *present) if name != "resonate-pg"]
+    for name in on_disk:
+        progress(f"bytes and syncs of {name}")
+        report["per_step"][name] = footprint(name, size)
+    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,0 +1,73 @@
+"""From a process's start to its first new step, after a SIGKILL with 500 steps recorded; JSON.
+
+The process that made the steps is killed in its 501st, and every later one too: each start finds
+500 recorded steps and begins the same new one. Interpreter, imports and opening are included. The
+engines take turns. A server (Restate, Postgres) goes on running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from figures import level, peers, progress, spread, versions
+from restate_server import Server
+from worker import Worker
+
+#: (rounds, steps recorded)
+SIZES = {"quick": (1, 50), "normal": (5, 500), "full": (15, 500)}
+
+#: A lease may have to run out first: the SDK's is a minute.
+LIMIT_S = 150.0
+
+
+def killed(name: str, directory: Path, recorded: int, first: bool) -> float:
+    """Run until the first new step has begun, kill, and return the seconds it took."""
+    worker = Worker(name, directory, env={"BENCH_RECORDED": str(recorded)})
+    try:
+        do = "run" if first else "attach"
+        worker.say(do=do, kind="resuming", id="resumed", count=recorded + 1)
+        while "at_s" not in (answer := worker.hear(LIMIT_S)):
+            if "refused" in answer:
+                raise RuntimeError(f"{name}: {answer}")
+        return float(answer["at_s"]) - worker.started_s
+    finally:
+        worker.kill()
+
+
+def main() -> None:
+    rounds, recorded = SIZES[level(__doc__)]
+    present, missing = peers()
+    found: dict[str, list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        directories = {}
+        for name in ["durable", "store", *present]:
+            progress(f"{name}: {recorded} steps")
+            directories[name] = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            if name == "restate":
+                stack.enter_context(Server(directories[name]))
+            killed(name, directories[name], recorded, first=True)
+        for number in range(rounds):
+            progress(f"round {number + 1} of {rounds}")
+            for name, directory in directories.items():
+                found.setdefault(name, []).append(killed(name, directory, recorded, first=False))
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    report: dict[str, Any] = {
+        "versions": versions(),
+        "recorded_steps": recorded,
+        "rounds": rounds,
+        "seconds": {name: spread(values, "s") for name, values in found.items()},
+        "ratio": {
+            f"{other}/durable": round(middle[other] / middle["durable"], 2) for other in present
+        },
+        "missing": missing,
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
