@@ -33,6 +33,7 @@ from executor.blocking_values import (
     Iterable,
     Lazy,
     LiveClass,
+    LiveInstance,
     LiveIterator,
     Mapping,
     Native,
@@ -154,8 +155,8 @@ class Followed(Statements):
                 depth = handlers[offset]
                 padding: list[Value | None] = [None] * max(0, depth - len(frame.stack))
                 frame.stack = [*frame.stack[:depth], *padding, None]
-            elif ended and offset in frame.at_target:
-                frame.stack = list(frame.at_target[offset])
+            elif offset in frame.at_target:
+                frame.meet(frame.at_target[offset], ended=ended)
             name = instruction.opname
             step = _STEPS.get(name)
             if name in _JUMPS:
@@ -271,7 +272,7 @@ class Followed(Statements):
 
     def _contains(self, frame: Frame, instruction: dis.Instruction) -> None:
         right, left = frame.pop(), frame.pop()
-        if isinstance(right, Object):
+        if isinstance(right, Object | LiveInstance):
             self.call_dunder(right, "__contains__", Args([left]))
         elif not isinstance(right, Sequence | Mapping):
             self.iterate(right)

@@ -63,6 +63,13 @@ class Frame:
         """Put a value on top."""
         self.stack.append(value)
 
+    def meet(self, remembered: list[Value | None], *, ended: bool) -> None:
+        """Go on where a jump arrives: with its stack alone, or with what either path left."""
+        if ended:
+            self.stack = list(remembered)
+        elif len(remembered) == len(self.stack):
+            self.stack = [join(*pair) for pair in zip(remembered, self.stack, strict=True)]
+
     def bind(self, name: str, value: Value | None, offset: int) -> None:
         """Assign a name; where a jump may skip the assignment, it may also be what it was."""
         bound = self.scope.bound
