@@ -15,7 +15,7 @@ from resonate.types import PromiseRecord
 
 from durable.activation import Activation, Execution, StepCall
 from durable.calls import function_name, shape_of
-from durable.engine import StepMeta
+from durable.engine import STEP, StepMeta
 from durable.errors import (
     ExecutionOverError,
     ForeignContextError,
@@ -238,7 +238,7 @@ class DurableContext:
         )
         step_id = self._mint(scope, activation, meta)
         sdk = activation.context.minting(step_id, Opts(timeout=self._options.timeout))
-        future = sdk.run("sostenuto.step", call)
+        future = sdk.run(STEP, call)
         return StepFuture(step_id, future, execution.decode, execution)
 
     def sleep(self, duration: timedelta | float) -> StepFuture[None]:

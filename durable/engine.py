@@ -1,4 +1,4 @@
-"""The one module that touches the SDK's private seams.
+"""What runs inside an execution, on the SDK's private seams.
 
 ``resonate-sdk`` orchestrates: it creates, acquires, heartbeats, fulfils and releases
 tasks, mints requests, and pushes messages to handles. Four of its decisions do not fit
@@ -10,7 +10,8 @@ what Sostenuto promises, and each is replaced here and nowhere else:
 - one day as the deadline of whatever names none (:meth:`StepContext._child_timeout`);
 - pickled errors that anyone could have written (:class:`DurableCodec`).
 
-The dependency is pinned to ``<0.9`` and a test pins the names used here.
+This module, :mod:`durable.creation` and :mod:`durable.subscriptions` are the only ones that
+touch private names of the SDK. It is pinned to ``<0.9`` and a test pins the names used.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ from typing import Any, Protocol
 import msgspec
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
+from resonate.durable import DurableFunction
 from resonate.effects import Effects
-from resonate.error import DecodingError, FunctionNotFoundError, PlatformError, ResonateError
-from resonate.handle import Subscription
+from resonate.error import (
+    DecodingError,
+    FunctionNotFoundError,
+    PlatformError,
+    ResonateError,
+)
+from resonate.registry import Registry
 from resonate.resonate import Resonate
 from resonate.types import Args, PromiseCreateReq, PromiseRecord, Value
 
@@ -35,23 +42,26 @@ from durable.failures import encode_failure
 from durable.values import ValueCodec
 
 __all__ = [
+    "STEP",
     "Carrier",
     "DurableCodec",
     "DurableEffects",
     "HandBack",
-    "NewExecution",
     "PromiseWaiter",
     "StepContext",
     "StepMeta",
-    "Subscriptions",
     "adopt_codec",
-    "create_execution",
+    "register_step",
     "settle_tree",
     "stop_accepting_work",
 ]
 
 #: Key of the SDK's own, unsigned error pickles: dropped before anything could load one.
 _FOREIGN_PICKLE = "__py_pickle"
+
+
+#: Name under which the SDK knows the function that runs every step.
+STEP = "sostenuto.step"
 
 
 class HandBack(ResonateError):  # noqa: N818 - a reason, not a failure
@@ -334,10 +344,17 @@ class DurableEffects:
 
     async def settle_promise[T](self, id: str, result: T | Exception) -> PromiseRecord:
         """Settle a step. Cancelling the waiter does not lose a finished step."""
-        settling = asyncio.create_task(self._inner.settle_promise(id, result))
-        self._settling.add(settling)
-        settling.add_done_callback(self._settled)
+        # Begun at once: a store that answers at once needs no turn of the event loop.
+        settling = asyncio.Task(
+            self._inner.settle_promise(id, result),
+            loop=asyncio.get_running_loop(),
+            eager_start=True,
+        )
         try:
+            if settling.done():
+                return settling.result()
+            self._settling.add(settling)
+            settling.add_done_callback(self._settled)
             return await asyncio.shield(settling)
         except PlatformError as error:
             self._observer.failed(error.cause)
@@ -360,116 +377,20 @@ class DurableEffects:
             settling.cancel()
 
 
-class NewExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution to create, arguments encoded.
+class _StepFunction(DurableFunction):
+    """The SDK's wrapper of a function whose one argument needs no binding and no coercion."""
 
-    Attributes:
-        timeout: Its deadline from now.
-        target: Group or address whose worker is to run it; None for the app's own group.
-    """
+    def pack_args(self, *args: Any, **kwargs: Any) -> Args:
+        return Args(args=args, kwargs=kwargs)
 
-    id: str
-    name: str
-    version: int
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    timeout: timedelta
-    target: str | None
+    async def invoke(self, ctx: Context, packed: Args, *, coerce_args: bool = True) -> Any:  # noqa: ARG002 - the SDK's signature
+        return await self._fn(ctx, *packed.args)
 
 
-async def create_execution(
-    engine: Resonate, new: NewExecution, *, here: bool
-) -> PromiseRecord | None:
-    """Create an execution, or find the one that has its id.
-
-    The SDK's own ``run`` and ``rpc`` keep the record they are answered with to themselves,
-    which would have to be asked for again; and where they fail they leave a subscription
-    behind that nothing settles.
-
-    Args:
-        engine: The engine.
-        new: What to create.
-        here: Run it in this process, where this process gets its task.
-
-    Returns:
-        The execution as recorded; None where it exists and another task of it is under way.
-
-    Raises:
-        ResonateError: The store refused or did not answer.
-    """
-    request = engine._encode_create_req(  # noqa: SLF001 - the requests of run and rpc
-        engine._build_root_promise_create_req(  # noqa: SLF001
-            new.id,
-            new.name,
-            Args(args=new.args, kwargs=new.kwargs),
-            new.version,
-            new.timeout,
-            new.target,
-        )
-    )
-    sender, codec = engine._sender, engine.promises.codec  # noqa: SLF001
-    if not here:
-        return codec.decode_promise(await sender.promise_create(request))
-    answer = await sender.task_create_or_conflict(
-        engine._pid,  # noqa: SLF001
-        round(engine._ttl / timedelta(milliseconds=1)),  # noqa: SLF001
-        request,
-    )
-    if answer == "conflict":
-        return None
-    record = codec.decode_promise(answer.promise)
-    if answer.task.state == "acquired":
-        run = engine._core.execute_until_blocked_outer(  # noqa: SLF001
-            answer.task.id, answer.task.version, record, answer.preload
-        )
-        engine._spawn(engine._bounded_execute(run))  # noqa: SLF001
-    return record
-
-
-class Subscriptions:
-    """Asks to be told of settlements, once for each promise however many wait for it.
-
-    The SDK's ``get`` hands the subscription of a lookup that is under way to whoever comes
-    second, and drops it where there is no such promise, so that the second waits for ever.
-    """
-
-    def __init__(self, engine: Resonate) -> None:
-        self._engine = engine
-        self._asking: dict[str, asyncio.Task[Subscription]] = {}
-
-    async def of(self, promise_id: str) -> Subscription:
-        """Return a subscription whose ``wait()`` returns once the promise is settled, anywhere.
-
-        Raises:
-            ResonateError: No such promise (code 404), or the store does not answer.
-        """
-        asking = self._asking.get(promise_id)
-        if asking is None:
-            known = self._engine._runtime.subs.get(promise_id)  # noqa: SLF001
-            if known is not None:
-                return known
-            asking = asyncio.create_task(self._ask(promise_id))
-            self._asking[promise_id] = asking
-            asking.add_done_callback(lambda task: self._answered(promise_id, task))
-        return await asyncio.shield(asking)
-
-    async def of_pending(self, promise_id: str) -> Subscription:
-        """Do the same for a promise of which is known that others may settle it: one request."""
-        if promise_id in self._asking:
-            return await self.of(promise_id)
-        subscription, is_new = self._engine._subscribe(promise_id)  # noqa: SLF001
-        if is_new:
-            await self._engine._register_and_settle(promise_id, subscription)  # noqa: SLF001
-        return subscription
-
-    async def _ask(self, promise_id: str) -> Subscription:
-        handle = await self._engine.get(promise_id)
-        return handle._sub  # noqa: SLF001 - result() would decode; the caller does
-
-    def _answered(self, promise_id: str, task: asyncio.Task[Subscription]) -> None:
-        del self._asking[promise_id]
-        if not task.cancelled():
-            task.exception()  # retrieved here: who asked may be gone
+def register_step(registry: Registry, function: Callable[..., Awaitable[Any]]) -> None:
+    """Register the function that runs every step, under :data:`STEP`."""
+    registry.register(STEP, function)
+    registry._by_key[STEP, 1] = _StepFunction(function)  # noqa: SLF001
 
 
 class _ExpectedEnds(logging.Filter):

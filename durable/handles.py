@@ -36,7 +36,7 @@ class Handle[T]:
     """
 
     def __init__(
-        self, host: HandleHost, promise_id: str, launching: asyncio.Task[None] | None = None
+        self, host: HandleHost, promise_id: str, launching: asyncio.Future[None] | None = None
     ) -> None:
         self.id = promise_id
         self._host = host
@@ -65,6 +65,10 @@ class Handle[T]:
         if seconds is not None and (not isinstance(seconds, (int, float)) or seconds < 0):
             msg = f"timeout={timeout!r} must be a timedelta or seconds, zero or more"
             raise InvalidArgumentError(msg)
+        if seconds is None:
+            await self.started()
+            result: T = await self._host.result_of(self.id)
+            return result
         try:
             async with asyncio.timeout(seconds) as limit:
                 await self.started()
@@ -81,6 +85,9 @@ class Handle[T]:
     async def started(self) -> None:
         """Wait until the execution is recorded in the store."""
         if self._launching is None:
+            return
+        if self._launching.done() and not self._launching.cancelled():
+            self._launching.result()
             return
         try:
             await asyncio.shield(self._launching)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from resonate.types import PromiseCreateReq, PromiseRecord
 
 from durable.activation import perform_step
 from durable.dependencies import Dependencies
-from durable.engine import Carrier
+from durable.engine import Carrier, register_step
 from durable.errors import DurableError, NotRegisteredError, ReplayDivergenceError
 from durable.failures import encode_failure
 from durable.histories import History, natural_key
@@ -231,8 +231,18 @@ class _RecordedEngine:
     def __init__(self, history: History) -> None:
         self.promises = _RecordedPromises(history)
 
-    def _subscribe(self, id: str) -> tuple[Subscription, bool]:  # noqa: ARG002 - the SDK's signature
-        return Subscription(), False
+
+class _NobodyElse:
+    """Follows nothing: of a history, nobody settles anything any more."""
+
+    def follow(self, promise_id: str, callback: Callable[..., None]) -> Callable[[], None]:  # noqa: ARG002 - the port's signature
+        return lambda: None
+
+    def fail(self, promise_id: str, error: BaseException) -> None:
+        """Tell nobody."""
+
+    async def of(self, promise_id: str) -> Subscription:  # noqa: ARG002 - the port's signature
+        return Subscription()
 
 
 async def replay_history(
@@ -327,7 +337,7 @@ async def _run(
 
 def _steps() -> EngineRegistry:
     registry = EngineRegistry()
-    registry.register("sostenuto.step", perform_step)
+    register_step(registry, perform_step)
     return registry
 
 
@@ -389,6 +399,7 @@ async def _worker(
         values=values, dependencies=dependencies, clock=now_ms, sleeper=sleep, grace_s=1.0
     )
     worker.engine = _RecordedEngine(history)  # type: ignore[assignment]
+    worker.subscriptions = _NobodyElse()  # type: ignore[assignment]
     worker.name_of = lambda fn, version: (fn if isinstance(fn, str) else fn.__name__, version)
     uninstall = install_task_factory(asyncio.get_running_loop())
     try:

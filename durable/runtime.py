@@ -27,13 +27,13 @@ from durable.activation import perform_step
 from durable.calls import shape_of
 from durable.config import default_database, parse_url
 from durable.context import as_duration
+from durable.creation import NewExecution, create_execution, list_scheduled
 from durable.dependencies import Dependencies
 from durable.engine import (
     DurableCodec,
-    NewExecution,
     adopt_codec,
     cancel_background,
-    create_execution,
+    register_step,
     stop_accepting_work,
 )
 from durable.engines import OpenEngine, open_engine
@@ -59,6 +59,7 @@ from durable.retries import retry_policy
 from durable.scopes import install_task_factory
 from durable.signing import SigningKey
 from durable.sources import run_source
+from durable.subscriptions import Subscriptions
 from durable.supervision import StopReason
 from durable.values import ValueCodec
 from durable.worker import Entry, Worker
@@ -304,11 +305,12 @@ class Durable:
             env={},
         )
         adopt_codec(engine, DurableCodec(self.values, self._encryptor))
-        engine.register(perform_step, name="sostenuto.step")
+        list_scheduled(engine)
+        register_step(engine._registry, perform_step)  # noqa: SLF001 - see durable.engine
         for entry in self.registry:
             self._register_with_engine(engine, entry)
         self._uninstall = install_task_factory(self._loop)
-        self._worker.engine = engine
+        self._worker.engine, self._worker.subscriptions = engine, Subscriptions(engine)
         # The connection is started here as well, as the SDK starts it in the background
         # and only logs why it could not; starting twice is starting once.
         try:

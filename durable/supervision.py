@@ -11,10 +11,17 @@ from typing import Any
 
 from durable.errors import ExecutionCancelledError
 
-__all__ = ["Abandoned", "StopReason", "Supervisor", "error_of", "is_own_exit"]
+__all__ = ["LONGEST_WAIT_S", "Abandoned", "StopReason", "Supervisor", "error_of", "is_own_exit"]
 
 #: Seconds between two cancellations of code that swallows them.
 _CANCEL_AGAIN_S = 0.2
+
+#: Seconds of the longest single wait given to an event loop, whose timers overflow
+#: beyond some days on some platforms.
+LONGEST_WAIT_S = 86_400.0
+
+#: Seconds of the shortest: a wall clock tells milliseconds, and may stand still in tests.
+_SHORTEST_WAIT_S = 0.002
 
 
 class StopReason(Enum):
@@ -42,6 +49,7 @@ class Supervisor[T]:
         grace_s: Seconds that stopped code has for its ``finally`` blocks before it
             is left behind.
         stands_at: Says where the code stands that the given task runs.
+        longest_wait_s: Seconds after which the deadline is looked at again.
 
     Attributes:
         reason: Why it was stopped, or None.
@@ -53,13 +61,14 @@ class Supervisor[T]:
         body: Callable[[], Awaitable[T]],
         grace_s: float,
         stands_at: Callable[[asyncio.Task[T]], str],
+        longest_wait_s: float = LONGEST_WAIT_S,
     ) -> None:
+        self._longest_wait_s = longest_wait_s
         self._body = body
         self._stands_at = stands_at
         self._grace_s = grace_s
-        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Task[T] | None = None
-        self._before_cancel: Callable[[StopReason], Awaitable[None]] | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
         self.reason: StopReason | None = None
         self.stood = ""
 
@@ -67,18 +76,31 @@ class Supervisor[T]:
         """Ask the body to end; the first reason counts."""
         if self.reason is None:
             self.reason = reason
-            if not self._stop.done():
-                self._stop.set_result(None)
+            self._wake()
+
+    def _wake(self, _: object = None) -> None:
+        if not self._over.done():
+            self._over.set_result(None)
+
+    def _stop_when_late(self, left_s: Callable[[], float]) -> None:
+        left = left_s()
+        if left <= 0:
+            self.stop(StopReason.TIMEOUT)
+            return
+        # Asked again then: the wall clock may have been set, and timers end at some days.
+        wait_s = min(max(left, _SHORTEST_WAIT_S), self._longest_wait_s)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(wait_s, self._stop_when_late, left_s)
 
     async def run(
         self,
-        timeout_s: float | None,
+        left_s: Callable[[], float],
         before_cancel: Callable[[StopReason], Awaitable[None]] | None = None,
     ) -> asyncio.Task[T] | None:
         """Run the body to its end, or stop it.
 
         Args:
-            timeout_s: Seconds until the deadline, or None.
+            left_s: Tells the seconds until the deadline.
             before_cancel: Called after the reason and the place are known and before
                 the code is cancelled.
 
@@ -95,19 +117,22 @@ class Supervisor[T]:
                 # Out of a task these stop the event loop, and with it whatever else it runs.
                 raise _Exit(error) from None
 
-        self._task = task = asyncio.create_task(body(), name="sostenuto execution")
+        task = asyncio.create_task(body(), name="sostenuto execution")
+        task.add_done_callback(self._wake)
+        self._stop_when_late(left_s)
         try:
-            either: list[asyncio.Future[Any]] = [task, self._stop]
-            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            await self._over
         except asyncio.CancelledError:
             # The engine itself is being torn down around us.
             self.stop(StopReason.CLOSING)
             await self._cancel(task)
             raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
         if task.done():
             return task
-        if self.reason is None:
-            self.reason = StopReason.TIMEOUT
+        assert self.reason is not None
         self.stood = self._stands_at(task)
         if before_cancel is not None:
             await before_cancel(self.reason)

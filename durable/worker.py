@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
 from resonate.context import Context
 from resonate.error import PlatformError, ResonateError, ServerError
-from resonate.handle import PromiseResult, Subscription
+from resonate.handle import PromiseResult
 from resonate.resonate import Resonate
 from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseRecord, Value
@@ -25,7 +26,6 @@ from durable.engine import (
     Carrier,
     HandBack,
     StepContext,
-    Subscriptions,
     settle_tree,
 )
 from durable.errors import AppClosedError, EngineUnavailableError
@@ -36,12 +36,18 @@ from durable.records import SOURCE_FUNCTION
 from durable.retries import RetryPolicy
 from durable.scopes import bind, own_cells
 from durable.stacks import stood_note
-from durable.supervision import Abandoned, StopReason, Supervisor, error_of
+from durable.subscriptions import LocalFailure, Subscriptions
+from durable.supervision import LONGEST_WAIT_S, Abandoned, StopReason, Supervisor, error_of
 from durable.values import ValueCodec
 
 __all__ = ["Entry", "Worker"]
 
 logger = logging.getLogger(__name__)
+
+_STOP_REASONS = {
+    "rejected_canceled": StopReason.CANCELLED,
+    "rejected_timedout": StopReason.TIMEOUT,
+}
 
 #: Seconds between two looks at a promise whose deadline has passed here and not there.
 _LOOK_AGAIN_S = 0.02
@@ -50,10 +56,6 @@ _LOOK_AGAIN_S = 0.02
 #: up to the longest: enough not to spin, little enough for a process that can.
 _DECLINE_FIRST_S = 0.01
 _DECLINE_LONGEST_S = 1.0
-
-#: Seconds of the longest single wait given to an event loop, whose timers overflow
-#: beyond some days on some platforms.
-_LOOP_TIMEOUT_MAX_S = 86_400.0
 
 #: Milliseconds of the shortest deadline that stands for none: half of the hundred years
 #: that are recorded for it.
@@ -103,29 +105,17 @@ class Worker:
         self.values = values
         self.clock = clock
         self.sleeper = sleeper
-        self._engine: Resonate
-        self._subscriptions: Subscriptions
+        self.engine: Resonate
+        self.subscriptions: Subscriptions
         self._dependencies = dependencies
         self.grace_s = grace_s
         self._running: dict[str, Supervisor[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._failures: dict[str, set[asyncio.Future[None]]] = {}
         self._diverged: dict[str, BaseException] = {}
         self._declined: dict[str, int] = {}
-        self._watches: set[asyncio.Task[None]] = set()
         self.listeners: list[Listener] = []
         self.name_of: Callable[[str | Callable[..., Any], int], tuple[str, int]]
-
-    @property
-    def engine(self) -> Resonate:
-        """The engine, once the app is open."""
-        return self._engine
-
-    @engine.setter
-    def engine(self, engine: Resonate) -> None:
-        self._engine = engine
-        self._subscriptions = Subscriptions(engine)
 
     # -- telling ---------------------------------------------------------------
 
@@ -183,35 +173,20 @@ class Worker:
         run.execution.is_stopped = lambda: supervisor.reason is not None
         self._running[run.id] = supervisor
         self._idle.clear()
-        watch = self._spawn(self._watch(run.id, supervisor))
+        leave = self.subscriptions.follow(run.id, partial(_stop_settled, supervisor))
         try:
-            left_s = max(0.0, (sdk_context.info.timeout_at - self.clock()) / 1000)
             task = await supervisor.run(
-                min(left_s, _LOOP_TIMEOUT_MAX_S), lambda reason: run.note_stop(reason, supervisor)
+                run.execution.left_s, lambda reason: run.note_stop(reason, supervisor)
             )
             return await run.conclude(supervisor, task)
         finally:
-            watch.cancel()
+            leave()
             await run.close()
             settle_tree(sdk_context)
             del self._running[run.id]
             if not self._running:
                 self._idle.set()
             self.emit(EventKind.EXECUTION_FINISHED, run.id, run.id, entry.name)
-
-    async def _watch(self, execution_id: str, supervisor: Supervisor[Any]) -> None:
-        """Stop the code when somebody else settles its promise."""
-        try:
-            subscription = await self._subscriptions.of_pending(execution_id)
-            outcome = await subscription.wait()
-        except ResonateError as error:
-            logger.debug("cannot watch %s: %s", execution_id, error)
-            return
-        reasons = {
-            "rejected_canceled": StopReason.CANCELLED,
-            "rejected_timedout": StopReason.TIMEOUT,
-        }
-        supervisor.stop(reasons.get(outcome.state, StopReason.SUPERSEDED))
 
     def is_running(self, execution_id: str) -> bool:
         """Return whether this process runs the execution now."""
@@ -235,12 +210,6 @@ class Worker:
             supervisor.stop(StopReason.CLOSING)
         await self._idle.wait()
 
-    def _spawn(self, coroutine: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(coroutine)
-        self._watches.add(task)
-        task.add_done_callback(self._watches.discard)
-        return task
-
     # -- failures that settle nothing ------------------------------------------
 
     def refuse(self, execution_id: str, error: BaseException) -> None:
@@ -261,13 +230,11 @@ class Worker:
 
     def fail_locally(self, execution_id: str, error: BaseException) -> None:
         """Raise ``error`` at whoever awaits the execution here; the store keeps it pending."""
-        for waiter in self._failures.pop(execution_id, set()):
-            if not waiter.done():
-                waiter.set_exception(error)
+        self.subscriptions.fail(execution_id, error)
 
     def end_waits(self) -> None:
         """Tell whoever awaits an execution here that the app has closed."""
-        for execution_id in list(self._failures):
+        for execution_id in self.subscriptions.waited_for():
             msg = f"the app was closed while {execution_id!r} was awaited; it goes on elsewhere"
             self.fail_locally(execution_id, AppClosedError(msg))
 
@@ -296,7 +263,7 @@ class Worker:
         while True:
             left_s = (timeout_at_ms - self.clock()) / 1000
             if left_s > 0:
-                await self.sleeper(min(left_s, _LOOP_TIMEOUT_MAX_S))
+                await self.sleeper(min(left_s, LONGEST_WAIT_S))
                 continue
             record = await self.engine.promises.get(promise_id)
             if record.state != "pending":
@@ -318,30 +285,19 @@ class Worker:
             ServerError: There is no such promise (code 404).
             ReplayDivergenceError: This process ran it and found another history.
         """
-        subscription = await self._subscriptions.of(promise_id)
-        if not subscription.settled():
-            await self._wait_or_fail(promise_id, subscription)
-        return await subscription.wait()
-
-    async def _wait_or_fail(self, promise_id: str, subscription: Subscription) -> None:
-        if promise_id in self._diverged:
+        subscription = await self.subscriptions.of(promise_id)
+        if promise_id in self._diverged and not subscription.settled():
             raise self._diverged[promise_id]
-        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._failures.setdefault(promise_id, set()).add(failure)
-        waiting = asyncio.ensure_future(subscription.wait())
-        try:
-            either: list[asyncio.Future[Any]] = [waiting, failure]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if failure.done():
-                failure.result()
-        finally:
-            waiting.cancel()
-            failure.cancel()
-            waiters = self._failures.get(promise_id)
-            if waiters is not None:
-                waiters.discard(failure)
-                if not waiters:
-                    del self._failures[promise_id]
+        outcome = await subscription.wait()
+        if isinstance(outcome, LocalFailure):
+            raise outcome.error
+        return outcome
+
+
+def _stop_settled(supervisor: Supervisor[Any], outcome: PromiseResult) -> None:
+    """Stop the code of an execution whose promise somebody else has settled."""
+    if not isinstance(outcome, LocalFailure):
+        supervisor.stop(_STOP_REASONS.get(outcome.state, StopReason.SUPERSEDED))
 
 
 class _Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -477,3 +478,49 @@ async def test_memory_apps_forget_and_share_nothing() -> None:
         async with app:
             assert [record.id async for record in app.executions()] == []
             assert await app.run("f", f) == 9
+
+
+class Distant:
+    """An engine whose answers take a while."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def start(self) -> None:
+        await self.inner.start()
+
+    async def stop(self) -> None:
+        await self.inner.stop()
+
+    async def send(self, req: str, headers: dict[str, str] | None = None) -> str:
+        await asyncio.sleep(0.02)
+        answer: str = await self.inner.send(req, headers)
+        return answer
+
+
+async def test_everybody_who_looks_for_what_does_not_exist_at_once_is_told(tmp_path: Path) -> None:
+    async with Durable(tmp_path / "runs.db", intercept=Distant) as app:
+        lookups = (app.get("nowhere").result() for _ in range(3))
+        found = await asyncio.wait_for(asyncio.gather(*lookups, return_exceptions=True), 10)
+    assert [type(error) for error in found] == [UnknownExecutionError] * 3
+
+
+async def test_what_a_schedule_starts_runs_and_is_listed(tmp_path: Path) -> None:
+    later_ms = 0
+
+    def clock() -> int:
+        return int(time.time() * 1000) + later_ms
+
+    app = Durable(tmp_path / "runs.db", clock=clock)
+
+    @app.register
+    async def nightly(ctx: Any, number: int) -> int:
+        return number + 1
+
+    async with app:
+        await app.engine.schedule("nightly", "* * * * *", "nightly", (41,))
+        later_ms = 60_000
+        async with asyncio.timeout(20):
+            while not (found := [record async for record in app.executions(state="resolved")]):
+                await asyncio.sleep(0.05)
+        assert [(record.name, record.result) for record in found] == [("nightly", 42)]

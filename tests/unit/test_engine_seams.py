@@ -1,4 +1,4 @@
-"""The SDK's private names that ``durable.engine`` and ``durable.worker`` use are where they were.
+"""The private names of the SDK that the durable layer uses are where they were.
 
 A new version of the SDK that moves one fails here, by name, and not in a user's program.
 """
@@ -6,19 +6,22 @@ A new version of the SDK that moves one fails here, by name, and not in a user's
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 
 import pytest
 from resonate.codec import Codec, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.core import Core
 from resonate.dependencies import DependencyMap
+from resonate.durable import DurableFunction
 from resonate.effects import ResonateEffects
 from resonate.handle import Subscription
 from resonate.heartbeat import NoopHeartbeat
+from resonate.registry import Registry
 from resonate.resonate import Resonate
 from resonate.tree import Tree
 
-from durable.engine import DurableCodec, StepContext, adopt_codec
+from durable.engine import STEP, DurableCodec, StepContext, adopt_codec, register_step
 from durable.signing import SigningKey
 from durable.values import ValueCodec
 from store import SqliteConnection
@@ -105,3 +108,35 @@ async def test_an_engine_takes_our_codec_everywhere(tmp_path) -> None:
     assert isinstance(codec, Codec)
     assert parameters(Codec.__init__) == ["self", "encryptor"]
     assert NoopEncryptor().encrypt(b"x") == b"x"
+
+
+def test_executions_are_created_and_followed_by_these_names(tmp_path) -> None:
+    engine = Resonate(
+        network=SqliteConnection(tmp_path / "runs.db"), group="g", autostart=False, env={}
+    )
+    assert parameters(engine._subscribe) == ["id"]
+    assert parameters(engine._register_and_settle) == ["id", "sub"]
+    assert parameters(engine._spawn) == parameters(engine._bounded_execute) == ["coro"]
+    assert parameters(engine._encode_create_req) == ["req"]
+    built = ["id", "func_name", "packed", "version", "timeout", "target"]
+    assert parameters(engine._build_root_promise_create_req) == built
+    assert parameters(engine._sender.task_create_or_conflict) == ["pid", "ttl", "action"]
+    assert parameters(engine._sender.promise_create)[:1] == ["req"]
+    assert parameters(engine._core.execute_until_blocked_outer) == [
+        *("task_id", "task_version", "promise", "preload")
+    ]
+    assert isinstance(engine._runtime.subs, dict)
+    assert (engine._pid, engine._ttl) == (engine._pid, timedelta(minutes=1))
+    assert "promise_tags" in parameters(engine.schedules.create)
+
+
+def test_the_function_of_steps_stands_in_for_the_sdks_own() -> None:
+    async def step(ctx: Context, call: object) -> object: ...
+
+    registry = Registry()
+    register_step(registry, step)
+    found = registry.get(STEP, 1)
+    assert found is not None
+    assert found._fn is step
+    assert parameters(DurableFunction.pack_args) == ["self", "args", "kwargs"]
+    assert parameters(DurableFunction.invoke) == ["self", "ctx", "packed", "coerce_args"]
