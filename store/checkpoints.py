@@ -48,6 +48,7 @@ class Checkpointer:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._log_path = schema.log_path(path)
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._written_bytes = 0
@@ -121,6 +122,6 @@ class Checkpointer:
 
     def _log_bytes(self) -> int:
         try:
-            return os.stat(f"{self._path}-wal").st_size  # noqa: PTH116  # a plain text path
+            return os.stat(self._log_path).st_size  # noqa: PTH116  # a plain text path
         except OSError:
             return 0

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, Literal
 
-from store import addresses, errors, fences, forks, protocol, sweep, upkeep
+from store import addresses, errors, fences, forks, protocol, schema, sweep, upkeep
 from store.clocks import ClockWatch, now_ms
 from store.database import Busy
 from store.engine import Engine
@@ -213,7 +213,7 @@ class SqliteConnection:
                 raise
             self._locks = locks
             self._reader = Reader(self.path)
-            self._syncer = Syncer(f"{self.path}-wal") if self._full else None
+            self._syncer = Syncer(schema.log_path(self.path)) if self._full else None
             self._engine = Engine(database, me, self._clock, self._accept)
 
     def _abandon(self) -> None:
@@ -434,7 +434,7 @@ class SqliteConnection:
                 await asyncio.sleep(LIVENESS_S)
 
     async def _check_life(self, engine: Engine) -> None:
-        if not engine.database.is_present():
+        if not engine.database.look():
             raise errors.deleted(self.path)
         if self._locks is not None:
             with contextlib.suppress(OSError):

@@ -67,11 +67,12 @@ class Database:
             _CACHE,
         ):
             self._execute(pragma).fetchall()
-        self._log_path = f"{path}-wal"
+        self._log_path = schema.log_path(path)
         self._identity = _identity(path)
         self._log_identity: tuple[int, int] | None = None
         self._file = _handle(path)
         self._writing = False
+        self._gone = False
         self.created: Created = {}
 
     def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
@@ -81,6 +82,8 @@ class Database:
             Busy: Another process is writing.
             StoreError: The file cannot be used.
         """
+        if self._gone and write:
+            raise errors.deleted(self.path)
         try:
             self._execute(sql.BEGIN_WRITE if write else sql.BEGIN_READ)
         except sqlite3.OperationalError as error:
@@ -112,7 +115,7 @@ class Database:
     def _check(self) -> None:
         """Raise when the file written to is no longer in any directory.
 
-        One that was moved holds what was written; `is_present` notices it soon after.
+        One that was moved holds what was written; `look` notices it soon after.
         """
         if self._file is None:
             present = _identity(self.path) == self._identity
@@ -145,6 +148,8 @@ class Database:
             Busy: Another process is writing; nothing was done.
             StoreError: The statement failed and nothing was kept, or the file is gone.
         """
+        if self._gone:
+            raise errors.deleted(self.path)
         try:
             result = work(self._execute, *args)
         except sqlite3.Error as error:
@@ -161,12 +166,16 @@ class Database:
         (version,) = self._execute(sql.DATA_VERSION).fetchone()
         return int(version)
 
-    def is_present(self) -> bool:
-        """Whether the open file and its log are still those at the path."""
+    def look(self) -> bool:
+        """Whether the open file and its log are still those at the path.
+
+        While they are not, nothing more is written: nobody would open it there again.
+        """
         log = _identity(self._log_path)
         if self._log_identity is None:
             self._log_identity = log
-        return _identity(self.path) == self._identity and log == self._log_identity
+        self._gone = _identity(self.path) != self._identity or log != self._log_identity
+        return not self._gone
 
     def close(self) -> None:
         """Close the connection; after a fork it is only forgotten."""

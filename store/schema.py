@@ -67,8 +67,9 @@ def prepare(
 
 def _create_private(path: str) -> None:
     """Create the file readable by its owner alone; SQLite gives its side files the same."""
+    real = os.path.realpath(path)  # a link may lead to a file that is not there yet
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         # Opening a named pipe would wait for whoever is at its other end.
         with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
@@ -80,6 +81,11 @@ def _create_private(path: str) -> None:
     except FileNotFoundError as error:
         parent = Path(path).parent
         raise FileNotFoundError(error.errno, f"the directory {parent} does not exist") from error
+
+
+def log_path(path: str) -> str:
+    """Where SQLite keeps a file's write-ahead log: beside the file that a link leads to."""
+    return f"{os.path.realpath(path)}-wal"
 
 
 def _connect(path: str, mode: str, wait_s: float = 5.0) -> sqlite3.Connection:

@@ -284,7 +284,7 @@ async def stats(path: str) -> Stats:
         tasks = {row[0]: row[1] for row in await connection.execute_fetchall(sql.COUNT_TASKS)}
         return Stats(
             size_bytes=pages * await one("PRAGMA page_size"),
-            log_bytes=await asyncio.to_thread(_size_bytes, f"{path}-wal"),
+            log_bytes=await asyncio.to_thread(_size_bytes, schema.log_path(path)),
             promises={name: promises.get(code, 0) for code, name in enumerate(PROMISE_STATES)},
             tasks={name: tasks.get(code, 0) for code, name in enumerate(TASK_STATES)},
             schedules=await one(sql.COUNT_SCHEDULES),

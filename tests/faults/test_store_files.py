@@ -15,6 +15,8 @@ from processes import running, sandbox
 from programs.peer import Peer
 from resonate_base import ConnectorError
 
+from store.connection import LIVENESS_S
+
 pytestmark = pytest.mark.faults
 
 LOOP_STALL_S = 0.5
@@ -120,6 +122,40 @@ async def test_a_replaced_file_is_noticed_before_anything_more_is_acknowledged(t
         with pytest.raises(ConnectorError) as raised:
             await peer.create("b")
     assert_names_file_and_remedy(raised.value, path)
+
+
+async def test_a_file_that_was_moved_away_takes_no_more_writes_until_it_is_back(tmp_path):
+    path, elsewhere = tmp_path / "a.db", tmp_path / "b.db"
+    async with Peer(str(path), "p1") as peer:
+        assert await peer.create("a") == 200
+        await asyncio.sleep(2 * LIVENESS_S)
+        path.rename(elsewhere)
+        await asyncio.sleep(2 * LIVENESS_S)
+        with pytest.raises(ConnectorError) as raised:
+            await peer.create("b")
+        assert_names_file_and_remedy(raised.value, path)
+        elsewhere.rename(path)
+        await asyncio.sleep(2 * LIVENESS_S)
+        assert await peer.create("b") == 200
+
+
+@pytest.mark.parametrize("synchronous", ["normal", "full"])
+async def test_a_file_behind_a_link_is_as_good_as_any(tmp_path, monkeypatch, synchronous):
+    monkeypatch.setattr("store.checkpoints.COPY_BYTES", 1 << 16)
+    monkeypatch.setattr("store.checkpoints.RESTART_BYTES", 1 << 17)
+    monkeypatch.setattr("store.checkpoints.TRUNCATE_BYTES", 1 << 18)
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "a.db", tmp_path / "link.db"
+    link.symlink_to(real)
+    async with Peer(str(link), "p1", synchronous=synchronous) as peer:
+        log = tmp_path / "real" / "a.db-wal"
+        for number in range(500):
+            assert await peer.create(f"a:{number}", target=True) == 200
+        async with asyncio.timeout(10):
+            while log.stat().st_size > 1 << 20:  # it is cut once the thread gets its turn
+                await peer.create(f"b:{log.stat().st_size}:{time.monotonic_ns()}")
+                await asyncio.sleep(0.01)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.db", "real"]
 
 
 def tear_page(path: Path) -> None:
