@@ -263,6 +263,8 @@ def _cast(ops: Protocols, args: Args) -> Value | None:
 def _print(ops: Protocols, args: Args) -> Value | None:
     if is_file(args.keywords.get("file")):
         ops.waits("print to a file")
+    for value in args.positional:
+        ops.show(value, "s")
     return None
 
 

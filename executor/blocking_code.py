@@ -278,6 +278,14 @@ class Followed(Statements):
             self.iterate(right)
         frame.push(None)
 
+    def _format(self, frame: Frame, instruction: dis.Instruction) -> None:
+        name, flags = instruction.opname, instruction.arg or 0
+        if name == "FORMAT_WITH_SPEC" or (name == "FORMAT_VALUE" and flags & 4):
+            frame.pop()
+        conversion = "" if name in ("FORMAT_SIMPLE", "FORMAT_WITH_SPEC") else " sra"[flags & 3]
+        self.show(frame.pop(), conversion.strip())
+        frame.push(None)
+
     def _for_iter(self, frame: Frame, instruction: dis.Instruction) -> None:
         frame.push(self.iterate(frame.stack[-1]) if frame.stack else None)
 
@@ -459,6 +467,7 @@ for _names, _step in {
     "STORE_SUBSCR": Followed._store_subscript,
     "BINARY_OP": Followed._binary,
     "CONTAINS_OP": Followed._contains,
+    "FORMAT_SIMPLE FORMAT_WITH_SPEC FORMAT_VALUE CONVERT_VALUE": Followed._format,
     "FOR_ITER": Followed._for_iter,
     "KW_NAMES": Followed._keyword_names,
     "CALL CALL_KW": Followed._call_code,

@@ -291,8 +291,9 @@ class Expressions(Functions):
         for part in node.values:
             if isinstance(part, ast.FormattedValue):
                 value = self.value(part.value)
-                if isinstance(value, Object | LiveInstance):
-                    self.call_dunder(value, "__str__")
+                if part.format_spec is not None:
+                    self.value(part.format_spec)
+                self.show(value, chr(part.conversion) if part.conversion > 0 else "")
         return None
 
     # ----------------------------------------------------------- comprehensions

@@ -82,8 +82,9 @@ def _pick(ops: Protocols, args: Args) -> Value | None:
     return None if isinstance(item, Const) else item
 
 
-_DUNDERS = {"len": "__len__", "str": "__str__", "repr": "__repr__", "bool": "__bool__"}
-_DUNDERS |= {"int": "__int__", "float": "__float__", "abs": "__abs__", "hash": "__hash__"}
+_DUNDERS = {"len": "__len__", "bool": "__bool__", "abs": "__abs__", "hash": "__hash__"}
+_DUNDERS |= {"int": "__int__", "float": "__float__"}
+_TEXTS = {"str": "s", "repr": "r", "ascii": "a", "format": ""}
 
 
 def _dunder(name: str) -> Special:
@@ -94,7 +95,16 @@ def _dunder(name: str) -> Special:
     return special
 
 
+def _text(conversion: str) -> Special:
+    def special(ops: Protocols, args: Args) -> Value | None:
+        ops.show(args.get(0), conversion)
+        return None
+
+    return special
+
+
 SPECIAL.update({function: _dunder(name) for function, name in _DUNDERS.items()})
+SPECIAL.update({function: _text(conversion) for function, conversion in _TEXTS.items()})
 
 
 @_models("next", "random.choice", "anext")

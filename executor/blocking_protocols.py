@@ -26,6 +26,8 @@ from executor.blocking_values import (
 __all__ = ["Protocols"]
 
 _NO_ARGS = Args([])
+_FORMATTED = ("__format__", "__str__", "__repr__")
+"""Where text is looked for, the first first; objects' own default asks the next."""
 
 
 class Protocols(Operations):
@@ -67,6 +69,17 @@ class Protocols(Operations):
         for index, item in enumerate(sequence.items):
             result = item if index == 0 else join(result, item)
         return result
+
+    def show(self, value: Value | None, conversion: str = "") -> None:
+        """Do what turning a value into text does: ``repr`` with "r" or "a", ``str`` with "s"."""
+        wanted = {"": _FORMATTED, "s": _FORMATTED[1:]}.get(conversion, _FORMATTED[2:])
+        if isinstance(value, Union):
+            for choice in value.choices:
+                self.show(choice, conversion)
+        elif isinstance(value, Object | LiveInstance):
+            own = next((name for name in wanted if self._has_own(value, name)), None)
+            if own is not None:
+                self.call_dunder(value, own, Args([None]) if own == "__format__" else _NO_ARGS)
 
     def subscript(self, owner: Value | None, key: Value | None) -> Value | None:
         """Read ``owner[key]``."""

@@ -106,6 +106,7 @@ class Statements(Expressions):
         for target in node.targets:
             for part in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
                 if isinstance(part, ast.Name):
+                    self.call_dunder(self.look_up(part.id), "__del__")  # if it was the last name
                     self._home(part.id).bound[part.id] = UNBOUND
                 elif isinstance(part, ast.Attribute):
                     self.call_dunder(self.value(part.value), "__delattr__", Args([None]))
