@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 
-from resonate.types import PromiseRecord
+from resonate.error import ServerError
+from resonate.resonate import Resonate
+from resonate.timing import Clock
+from resonate.types import PromiseRecord, Value
 
-from durable.errors import ExecutionMismatchError
+from durable.creation import NewExecution, create_execution
+from durable.errors import ExecutionMismatchError, NotRegisteredError
+from durable.guards import engine_errors
 from durable.handles import Handle
 from durable.records import SOURCE_FUNCTION
+from durable.registry import Registry
 from durable.values import ValueCodec, same_json
 
-__all__ = ["LaunchHost", "Launcher", "check_same"]
+__all__ = ["FOREVER", "LaunchHost", "Launcher", "Launches", "check_same"]
+
+#: Deadline of executions and promises that name none: a hundred years, as engines
+#: keep a deadline for everything.
+FOREVER = timedelta(days=36_500)
+
+#: Status of a request that is well formed and cannot be applied to what is stored.
+_UNPROCESSABLE = 422
 
 
 _OTHER = {
@@ -136,3 +150,117 @@ class Launcher:
     ) -> Handle[Any]:
         """See :meth:`Durable.rpc`."""
         return self._app.launch(self, id, fn, args, kwargs, here=False)
+
+
+class Launches:
+    """Creates executions and promises in the background.
+
+    Args:
+        registry: The functions that are known here.
+        values: Codec of typed values.
+        clock: Wall clock in milliseconds since the epoch.
+    """
+
+    def __init__(self, registry: Registry, values: ValueCodec, clock: Clock) -> None:
+        self._registry = registry
+        self._values = values
+        self._clock = clock
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def execution(
+        self,
+        engine: Resonate,
+        launcher: Launcher,
+        id: str,
+        fn: str | Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        *,
+        here: bool,
+    ) -> asyncio.Task[None]:
+        """Create an execution, or find it; see :meth:`durable.Durable.run`.
+
+        Returns:
+            A task that ends when the execution is recorded, or with what refuses it.
+        """
+        name, version = self._registry.name_of(fn, launcher.version)
+        entry = self._registry.find(name, version)
+        if entry is not None:
+            self._registry.check_arity(entry, args, kwargs)
+        elif here:
+            raise NotRegisteredError(self._registry.unknown(name, version))
+        encode = self._values.encode
+        new = NewExecution(
+            id=id,
+            name=name,
+            version=version,
+            args=tuple(
+                encode(value, where=f"argument {position} of {name}")
+                for position, value in enumerate(args, 1)
+            ),
+            kwargs={
+                key: encode(value, where=f"argument {key} of {name}")
+                for key, value in kwargs.items()
+            },
+            timeout=launcher.timeout or (entry.timeout if entry is not None else None) or FOREVER,
+            target=launcher.target,
+        )
+        return self._begin(self._create(engine, new, here=here), f"launch {id}")
+
+    async def _create(self, engine: Resonate, new: NewExecution, *, here: bool) -> None:
+        with engine_errors(new.id):
+            try:
+                record = await create_execution(engine, new, here=here)
+            except ServerError as refused:
+                if refused.code == _UNPROCESSABLE:
+                    # A plain promise may have the id: say so.
+                    self._check(await engine.promises.get(new.id), new)
+                raise
+            self._check(record if record is not None else await engine.promises.get(new.id), new)
+
+    def _check(self, record: PromiseRecord, new: NewExecution) -> None:
+        check_same(
+            record,
+            name=new.name,
+            version=new.version,
+            args=list(new.args),
+            kwargs=new.kwargs,
+            values=self._values,
+        )
+
+    def promise(self, engine: Resonate, id: str, limit: timedelta) -> asyncio.Task[None]:
+        """Create a promise that anybody settles, or find it.
+
+        Returns:
+            A task that ends when the promise is recorded, or with what refuses it.
+        """
+
+        async def create() -> None:
+            with engine_errors(id):
+                if ":" in id:
+                    await engine.promises.get(id)
+                    return
+                deadline_ms = self._clock() + round(limit.total_seconds() * 1000)
+                tags = {
+                    "resonate:scope": "global",
+                    "resonate:origin": id,
+                    "resonate:branch": id,
+                    "resonate:parent": id,
+                    "resonate:external": "true",
+                }
+                await engine.promises.create(id, deadline_ms, Value(), tags)
+
+        return self._begin(create(), f"promise {id}")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Cancel what is under way, and return it."""
+        under_way = list(self._under_way)
+        for task in under_way:
+            task.cancel()
+        return under_way

@@ -12,10 +12,18 @@ import msgspec
 
 from durable.calls import function_name, shape_of
 from durable.errors import InvalidArgumentError, NotRegisteredError
+from durable.records import SOURCE_FUNCTION
 from durable.retries import RetryPolicy
+from durable.sources import run_source
 from durable.worker import Entry
 
-__all__ = ["Registry"]
+__all__ = ["Registry", "source_entry"]
+
+
+def source_entry() -> Entry:
+    """Return the entry of the function that runs source text."""
+    shape = msgspec.structs.replace(shape_of(run_source), wants_context=True)
+    return Entry(function=run_source, name=SOURCE_FUNCTION, version=1, shape=shape)
 
 
 class Registry:

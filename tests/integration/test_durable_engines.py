@@ -185,8 +185,8 @@ async def test_open_and_finished_executions_move_here_from_sqlite(
         paths.append(tmp_path / f"{number}.json")
         paths[-1].write_text(document)
     async with make(url, prefix) as app:
-        assert app._open is not None
-        target = app._open.sources[0].resolve_target(prefix)
+        assert app._app is not None
+        target = app._app.connections.sources[0].resolve_target(prefix)
         for path in paths:
             await write_history(app.engine, load_history(path), target=target)
         assert await asyncio.wait_for(app.get(done).result(), 30) == EXPECTED

@@ -463,8 +463,8 @@ async def test_open_and_finished_executions_move_to_another_database(
     EXECUTED.clear()
     exported = load_history(json.loads(history.to_json()))
     async with app_of(new) as app:
-        assert app._open is not None
-        target = app._open.sources[0].resolve_target("default")
+        assert app._app is not None
+        target = app._app.connections.sources[0].resolve_target("default")
         await write_history(app.engine, exported, target=target)
         assert await asyncio.wait_for(app.get("x").result(), 20) == [10, 10, 10]
         kept = {step.id for step in await app.steps("x")}
