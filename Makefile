@@ -69,13 +69,12 @@ types: setup  ## mypy, strict
 imports: setup  ## the one-way imports between the packages
 	$(BIN)/lint-imports
 
-test-unit: setup  ## the unit tests on the Python of .python-version
-	$(PYTHON) -m pytest -m unit $(PYTEST_ARGS)
+test-fast: test-unit test-more  ## all tests but the slow ones, on the Python of .python-version
 
-test-fast: setup  ## all tests but the slow ones, on the Python of .python-version
-	$(PYTHON) -m pytest -m "not slow" $(PYTEST_ARGS)
+test-unit: setup  ## the unit tests on the Python of .python-version, on every core
+	$(PYTHON) -m pytest -m "unit and not slow" -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-more: setup  ## what test-fast has beside the unit tests
+test-more: setup  ## the tests with processes, signals and whole programs, one after another
 	$(PYTHON) -m pytest -m "not unit and not slow" $(PYTEST_ARGS)
 
 test-slow: setup  ## the long fault and scale tests
@@ -85,7 +84,8 @@ test-oldest: setup  ## the unit tests on the oldest Python supported, from the l
 	@set -e; python=$$(SOSTENUTO_REQUIRE_PYTHONS=1 scripts/get-python $(OLDEST)); \
 	export UV_PROJECT_ENVIRONMENT=.tools/python-$(OLDEST); \
 	"$$(scripts/find-uv)" sync --locked --quiet $(SYNC_ARGS) --python "$$python"; \
-	"$$UV_PROJECT_ENVIRONMENT/bin/python" -m pytest -m unit $(PYTEST_ARGS)
+	"$$UV_PROJECT_ENVIRONMENT/bin/python" -m pytest -m "unit and not slow" \
+		-n auto --dist worksteal $(PYTEST_ARGS)
 
 # On the oldest Python, so that one run of the unit tests covers both it and the wheel.
 check-wheel: setup  ## build the wheel, install it in an empty environment, run examples and unit tests

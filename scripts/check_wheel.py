@@ -145,7 +145,8 @@ def check_examples(binaries: Path, work: Path) -> None:
 
 def check_unit_tests(binaries: Path, work: Path) -> None:
     """The unit tests pass on the installed packages."""
-    tests = (binaries / "python", "-m", "pytest", "-m", "unit", "-q", "--no-header")
+    tests = (binaries / "python", "-m", "pytest", "-m", "unit and not slow", "-q", "--no-header")
+    tests += ("-n", "auto", "--dist", "worksteal")
     print(run(*tests, directory=work).strip().splitlines()[-1])
 
 
