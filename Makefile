@@ -97,8 +97,12 @@ wheel: setup  ## build dist/*.whl and the source archive
 	$$(scripts/find-uv) build --quiet --python $(PYTHON) --out-dir dist
 	@ls -1 dist/*.whl dist/*.tar.gz
 
-bench: setup  ## the benchmarks: figures and ratios as .tools/bench.json and a table
-	$(PYTHON) tests/bench/collect.py --out .tools/bench.json $(BENCH_ARGS)
+# In an environment of its own, so that the peers it measures stay out of the tests'. Restate's
+# server is measured where it is found: npm install --prefix .tools/restate @restatedev/restate-server
+bench: export UV_PROJECT_ENVIRONMENT = .tools/bench
+bench: SYNC_ARGS = --extra bench
+bench: setup  ## the benchmarks beside the peers: .tools/bench.json and a table (BENCH_ARGS=--full: everything)
+	.tools/bench/bin/python tests/bench/collect.py --out .tools/bench.json $(BENCH_ARGS)
 
 docs: SYNC_ARGS += --extra docs
 docs: setup  ## the documentation as a site in .tools/site; a broken link or reference fails

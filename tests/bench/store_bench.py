@@ -58,8 +58,9 @@ def emptied() -> LocalConnection:
 class Bench:
     """One SDK instance for each side, all in one loop."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory_steps: int) -> None:
         self.directory = directory
+        self.memory_steps = memory_steps
         self.sides: dict[str, Resonate] = {}
         self.numbers = iter(range(10**9))
 
@@ -343,8 +344,9 @@ async def scale(bench: Bench, quick: bool) -> dict[str, Any]:
         key: [round(statistics.median(times[name][key]), 1) for name in ("empty", "large")]
         for key in times["empty"]
     }
-    figures["empty_us, large_us, ratio"] = {
-        key: [*pair, round(pair[1] / pair[0], 2)] for key, pair in medians.items()
+    figures["operations"] = {
+        key: {"empty_us": empty_us, "large_us": large_us, "ratio": round(large_us / empty_us, 2)}
+        for key, (empty_us, large_us) in medians.items()
     }
     return figures
 
@@ -374,17 +376,35 @@ async def memory(bench: Bench, quick: bool) -> dict[str, Any]:
     resonate = Resonate(network=connection, group="default")
     for function in (leaf, sequence):
         resonate.register(function, name=function.__name__)
-    steps = 20_000 if quick else 200_000
+    steps = 20_000 if quick else bench.memory_steps
     await resonate.run("warm", sequence, 5_000).result()
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = halfway = resident_bytes()
     largest = 0
     for number in range(steps // 1_000):
         await resonate.run(f"r{number}", sequence, 1_000).result()
         largest = max(largest, Path(f"{path}-wal").stat().st_size)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if number == steps // 2_000:
+            gc.collect()
+            halfway = resident_bytes()
+        if (number + 1) % 100 == 0:
+            print(f"   memory: {number + 1:,}000 steps", file=sys.stderr, flush=True)
+    gc.collect()
+    after = resident_bytes()
     await resonate.stop()
-    return {"steps": steps, "grown_kib": after - before, "largest_log_bytes": largest}
+    return {
+        "steps": steps,
+        "before_bytes": before,
+        "grown_bytes": after - before,
+        "second_half_bytes": after - halfway,
+        "most_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "largest_log_bytes": largest,
+    }
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is not swapped out."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 PARTS: dict[str, Callable[[Bench, bool], Awaitable[dict[str, Any]]]] = {
@@ -400,14 +420,14 @@ PARTS: dict[str, Callable[[Bench, bool], Awaitable[dict[str, Any]]]] = {
 }
 
 
-async def main(quick: bool, only: list[str]) -> dict[str, Any]:
+async def main(quick: bool, only: list[str], memory_steps: int) -> dict[str, Any]:
     report: dict[str, Any] = {
         "python": sys.version.split()[0],
         "cores": os.cpu_count(),
         "load": [round(x, 2) for x in os.getloadavg()],
     }
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(Path(directory))
+        bench = Bench(Path(directory), memory_steps)
         await bench.open()
         for name, part in PARTS.items():
             if not only or name in only:
@@ -420,10 +440,11 @@ async def main(quick: bool, only: list[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, smaller files")
+    parser.add_argument("--memory-steps", type=int, default=200_000, help="steps of `memory`")
     parser.add_argument("--only", nargs="*", default=[], choices=PARTS)
     parser.add_argument("--out", type=Path, help="write the report there, too")
     arguments = parser.parse_args()
-    found = asyncio.run(main(arguments.quick, arguments.only))
+    found = asyncio.run(main(arguments.quick, arguments.only, arguments.memory_steps))
     text = json.dumps(found, indent=2)
     print(text)
     if arguments.out:
