@@ -141,9 +141,14 @@ def _write_offset(zone: timezone) -> Node:
 
 
 def _read_offset(node: Node) -> timezone:
-    offset = datetime.fromisoformat("2000-01-01T00:00:00" + node["offset"]).utcoffset()
-    if offset is None:
-        raise ValueError("an offset is missing")
+    # CPython's own reading of an offset below a second gives UTC.
+    sign, size = node["offset"][:1], time.fromisoformat(node["offset"][1:])
+    if sign not in {"+", "-"}:
+        raise ValueError(f"an offset begins with + or -, not as {node['offset']!r}")
+    offset = timedelta(
+        hours=size.hour, minutes=size.minute, seconds=size.second, microseconds=size.microsecond
+    )
+    offset = -offset if sign == "-" else offset
     return timezone(offset, _read_text(node["name"])) if "name" in node else timezone(offset)
 
 

@@ -31,7 +31,7 @@ import msgspec
 import pandas as pd
 import pydantic
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from durable.errors import ForeignPayloadError, UndecodableValueError, UnserializableValueError
@@ -183,6 +183,10 @@ typed_values = st.recursive(
 
 @settings(max_examples=300)
 @given(typed_values)
+@example(
+    datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(microseconds=1)))
+)
+@example(datetime.time(1, tzinfo=datetime.timezone(-datetime.timedelta(seconds=1, microseconds=5))))
 def test_values_of_the_standard_types_round_trip_without_key_or_pickle(value):
     again = through(value, KEYLESS)
     if "nan" in repr(value).lower():  # nan differs from itself inside sets
