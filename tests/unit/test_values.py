@@ -186,7 +186,8 @@ typed_values = st.recursive(
 @example(
     datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(microseconds=1)))
 )
-@example(datetime.time(1, tzinfo=datetime.timezone(-datetime.timedelta(seconds=1, microseconds=5))))
+@example(dt.datetime(2000, 1, 1, tzinfo=dt.timezone(dt.timedelta(microseconds=1))))
+@example(dt.time(1, tzinfo=dt.timezone(-dt.timedelta(seconds=1, microseconds=5))))
 def test_values_of_the_standard_types_round_trip_without_key_or_pickle(value):
     again = through(value, KEYLESS)
     if "nan" in repr(value).lower():  # nan differs from itself inside sets
