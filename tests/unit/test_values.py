@@ -183,9 +183,6 @@ typed_values = st.recursive(
 
 @settings(max_examples=300)
 @given(typed_values)
-@example(
-    datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(microseconds=1)))
-)
 @example(dt.datetime(2000, 1, 1, tzinfo=dt.timezone(dt.timedelta(microseconds=1))))
 @example(dt.time(1, tzinfo=dt.timezone(-dt.timedelta(seconds=1, microseconds=5))))
 def test_values_of_the_standard_types_round_trip_without_key_or_pickle(value):
