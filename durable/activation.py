@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -71,6 +71,12 @@ class Host(Protocol):
 
     def registered_name(self, fn: str | Callable[..., Any], version: int) -> tuple[str, int]:
         """Return name and version under which ``fn`` is dispatched."""
+        ...
+
+    def watch_held(
+        self, execution_id: str, interrupt: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Callable[[], None]:
+        """Interrupt code that holds the event loop when others settle its execution."""
         ...
 
 

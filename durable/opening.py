@@ -23,11 +23,13 @@ from durable.config import EngineUrl
 from durable.creation import list_scheduled
 from durable.engine import DurableCodec, adopt_codec, register_step
 from durable.engines import OpenEngine, open_engine
+from durable.entries import Entry
 from durable.errors import EngineUnavailableError, WrongLoopError
 from durable.guards import engine_errors
 from durable.scopes import install_task_factory
+from durable.sentinel import Sentinel
 from durable.subscriptions import Subscriptions
-from durable.worker import Entry, Worker
+from durable.worker import Worker
 
 __all__ = ["OpenApp", "Settings", "open_app"]
 
@@ -77,6 +79,8 @@ class OpenApp:
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._uninstall = install_task_factory(self._loop)
+        if connections.store is not None:
+            worker.sentinel = Sentinel(self._loop, connections.store.path)
 
     def register(self, entry: Entry) -> None:
         """Make a function known to the engine."""
@@ -132,6 +136,8 @@ class OpenApp:
     async def shut(self) -> None:
         """Stop the engine and close its connections."""
         self._uninstall()
+        if self._worker.sentinel is not None:
+            self._worker.sentinel.close()
         await self.engine.stop()
         await self.connections.close()
 

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from durable.calls import function_name, shape_of
+from durable.entries import Entry
 from durable.errors import InvalidArgumentError, NotRegisteredError
 from durable.records import SOURCE_FUNCTION
 from durable.retries import RetryPolicy
 from durable.sources import run_source
-from durable.worker import Entry
 
 __all__ = ["Registry", "source_entry"]
 

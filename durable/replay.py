@@ -19,6 +19,7 @@ from resonate.types import PromiseCreateReq, PromiseRecord
 from durable.activation import perform_step
 from durable.dependencies import Dependencies
 from durable.engine import Carrier, register_step
+from durable.entries import Entry
 from durable.errors import DurableError, NotRegisteredError, ReplayDivergenceError
 from durable.failures import encode_failure
 from durable.histories import History, natural_key
@@ -26,7 +27,7 @@ from durable.registry import Registry
 from durable.scopes import install_task_factory
 from durable.supervision import Abandoned
 from durable.values import ValueCodec, same_json
-from durable.worker import Entry, Worker
+from durable.worker import Worker
 
 __all__ = ["Divergence", "ReplayReport", "replay_history"]
 

@@ -46,6 +46,14 @@ async def run_source(ctx: DurableContext, source: str, *, filename: str | None =
     namespace.update_namespace(names, source_context="durable")
     execution: Execution = ctx._execution  # noqa: SLF001 - the same layer
     execution.namespace = namespace.namespace
+    leave = execution.host.watch_held(execution.id, executor.interrupt)
+    try:
+        return await _run_cells(execution, executor, source)
+    finally:
+        leave()
+
+
+async def _run_cells(execution: Execution, executor: Any, source: str) -> Any:
     cells = split_cells(source)
     value: Any = None
     for cell in cells:

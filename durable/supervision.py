@@ -67,7 +67,8 @@ class Supervisor[T]:
         self._body = body
         self._stands_at = stands_at
         self._grace_s = grace_s
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self.reason: StopReason | None = None
         self.stood = ""
@@ -77,6 +78,12 @@ class Supervisor[T]:
         if self.reason is None:
             self.reason = reason
             self._wake()
+
+    def stop_threadsafe(self, reason: StopReason) -> None:
+        """Do the same from another thread, also while the loop is held and hears it later."""
+        if self.reason is None:
+            self.reason = reason
+            self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self, _: object = None) -> None:
         if not self._over.done():
@@ -89,8 +96,7 @@ class Supervisor[T]:
             return
         # Asked again then: the wall clock may have been set, and timers end at some days.
         wait_s = min(max(left, _SHORTEST_WAIT_S), self._longest_wait_s)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(wait_s, self._stop_when_late, left_s)
+        self._timer = self._loop.call_later(wait_s, self._stop_when_late, left_s)
 
     async def run(
         self,

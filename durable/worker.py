@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseRecord, Value
 
 from durable.activation import Activation, Execution, attempt_id, run_attempts
-from durable.calls import CallShape, call_function
+from durable.calls import call_function
 from durable.closers import add_note
 from durable.context import DurableContext
 from durable.dependencies import Dependencies
@@ -28,19 +27,20 @@ from durable.engine import (
     StepContext,
     settle_tree,
 )
+from durable.entries import Entry
 from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
 from durable.failures import notes_of
 from durable.notes import excerpt, notes_id
 from durable.records import SOURCE_FUNCTION
-from durable.retries import RetryPolicy
 from durable.scopes import bind, own_cells
+from durable.sentinel import Sentinel
 from durable.stacks import stood_note
 from durable.subscriptions import LocalFailure, Subscriptions
 from durable.supervision import LONGEST_WAIT_S, Abandoned, StopReason, Supervisor, error_of
 from durable.values import ValueCodec
 
-__all__ = ["Entry", "Worker"]
+__all__ = ["Worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,26 +60,6 @@ _DECLINE_LONGEST_S = 1.0
 #: Milliseconds of the shortest deadline that stands for none: half of the hundred years
 #: that are recorded for it.
 _UNLIMITED_MS = 50 * 365 * 86_400_000
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered function.
-
-    Attributes:
-        function: What the user registered.
-        name: Name under which the store knows it.
-        version: Version under which the store knows it.
-        shape: How it is called.
-        retry: Policy for failed attempts, or None.
-        timeout: Default durable timeout, or None.
-    """
-
-    function: Any
-    name: str
-    version: int
-    shape: CallShape
-    retry: RetryPolicy | None = None
-    timeout: timedelta | None = None
 
 
 class Worker:
@@ -107,6 +87,7 @@ class Worker:
         self.sleeper = sleeper
         self.engine: Resonate
         self.subscriptions: Subscriptions
+        self.sentinel: Sentinel | None = None
         self._dependencies = dependencies
         self.grace_s = grace_s
         self._running: dict[str, Supervisor[Any]] = {}
@@ -150,6 +131,28 @@ class Worker:
     def registered_name(self, fn: str | Callable[..., Any], version: int) -> tuple[str, int]:
         """Return name and version under which ``fn`` is dispatched."""
         return self.name_of(fn, version)
+
+    def watch_held(
+        self, execution_id: str, interrupt: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Callable[[], None]:
+        """Interrupt code that holds the event loop when others settle its execution.
+
+        Args:
+            execution_id: Which execution.
+            interrupt: Stops its code, from the event loop of another thread.
+
+        Returns:
+            What ends it.
+        """
+        supervisor = self._running.get(execution_id)
+        if self.sentinel is None or supervisor is None:
+            return lambda: None
+
+        def stop(state: str) -> None:
+            supervisor.stop_threadsafe(_STOP_REASONS.get(state, StopReason.SUPERSEDED))
+            asyncio.run(interrupt())
+
+        return self.sentinel.watch(execution_id, stop)
 
     # -- running ---------------------------------------------------------------
 
@@ -311,6 +314,7 @@ class _Run:
         self.started_at_ms = worker.clock()
         self.timeout_at_ms = info.timeout_at
         self.source = ""
+        self._is_noted = False
         self.execution = Execution(worker, info.id, entry.name, _effects_of(sdk_context))
         self.execution.timeout_at_ms = info.timeout_at
         self.context = StepContext.adopt(sdk_context, self.execution.effects, worker.wait_in_place)
@@ -365,9 +369,10 @@ class _Run:
         if supervisor.reason is None and self.worker.clock() >= self.timeout_at_ms:
             # It ended too late by itself, or held the loop until it was interrupted.
             supervisor.reason = StopReason.TIMEOUT
+        if supervisor.reason is not None and not self._is_noted:
             if task is not None:
                 supervisor.stood = stood_note(error_of(task))
-            await self.note_stop(StopReason.TIMEOUT, supervisor)
+            await self.note_stop(supervisor.reason, supervisor)
         if supervisor.reason is StopReason.CLOSING:
             raise PlatformError([HandBack("the process is closing")])
         if supervisor.reason is not None:
@@ -416,6 +421,7 @@ class _Run:
 
     async def note_stop(self, reason: StopReason, supervisor: Supervisor[Any]) -> None:
         """Record why and where a timed-out or cancelled execution was stopped."""
+        self._is_noted = True
         if reason not in {StopReason.TIMEOUT, StopReason.CANCELLED}:
             return
         notes = [f"Execution ID: {self.id}"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,29 @@ async def test_the_finally_blocks_of_frozen_source_run_within_a_quarter_of_a_sec
         record = await app.execution("frozen")
     assert record.timeout_at is not None
     assert float(left.read_text()) - record.timeout_at.timestamp() < 0.25
+
+
+HELD = [where for where in SOURCES if where != "in a sleep that blocks"]
+
+
+@pytest.mark.parametrize("where", HELD)
+async def test_frozen_source_hears_of_its_cancellation_in_another_process(
+    tmp_path: Path, where: str
+) -> None:
+    left, database = tmp_path / "left", tmp_path / "runs.db"
+    source = f"open({str(left)!r}, 'w').close()\n{SOURCES[where]}"
+    async with running("durable_frozen.py", database, source, 20, prefix=["timeout", "40"]) as it:
+        async with Durable(database, group="others") as app:
+            async with asyncio.timeout(20):
+                while not left.exists():
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)  # the loop is held by now
+            cancelled_at = time.monotonic()
+            assert await app.cancel("frozen", "enough")
+        said = await it.hear("state", 10)
+        heard_s = time.monotonic() - cancelled_at
+    assert said["error"] == "ExecutionCancelledError"
+    assert said["state"] == "rejected_canceled"
+    assert said["sibling"] == "sibling"  # which had most of its second to go
+    assert said["notes"][:2] == ["cancelled while it ran", "Execution ID: frozen"]
+    assert heard_s < 5
