@@ -139,8 +139,9 @@ class Stopper:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
             _show_cursor()
-            if text:
-                self._say(text)
+            if text and sys.__stderr__ is not None:
+                # Past a live display, which would draw itself again below.
+                print(f"sostenuto: {text}", file=sys.__stderr__, flush=True)
 
         # The streams may be held by the very code that does not end.
         flushed = threading.Thread(target=flush, daemon=True)

@@ -130,7 +130,8 @@ def _check_rewritable(path: str) -> None:
 
 
 def _free_bytes(path: str) -> int:
-    with closing(sqlite3.connect(uri(path, "ro"), uri=True)) as connection:
+    # Not read-only: the last to close clears the log away, and only a writer can.
+    with closing(sqlite3.connect(uri(path, "rw"), uri=True)) as connection:
         (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
         return int(pages * size)
