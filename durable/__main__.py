@@ -12,10 +12,11 @@ def main() -> Any:
     """Run the command line; ends the process with a documented exit code."""
     try:
         from durable.cli import main as run
+
+        return run()
     except KeyboardInterrupt:
         print("sostenuto: interrupted", file=sys.stderr)
         sys.exit(130)
-    return run()
 
 
 if __name__ == "__main__":
