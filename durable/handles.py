@@ -62,7 +62,7 @@ class Handle[T]:
             UnknownExecutionError: There is no such execution.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        if seconds is not None and (not isinstance(seconds, (int, float)) or seconds < 0):
+        if seconds is not None and not (isinstance(seconds, (int, float)) and seconds >= 0):
             msg = f"timeout={timeout!r} must be a timedelta or seconds, zero or more"
             raise InvalidArgumentError(msg)
         if seconds is None:

@@ -524,3 +524,10 @@ async def test_what_a_schedule_starts_runs_and_is_listed(tmp_path: Path) -> None
             while not (found := [record async for record in app.executions(state="resolved")]):
                 await asyncio.sleep(0.05)
         assert [(record.name, record.result) for record in found] == [("nightly", 42)]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])
+async def test_a_wait_that_cannot_be_is_refused_by_name(tmp_path: Path, timeout: Any) -> None:
+    async with make(tmp_path) as app:
+        with pytest.raises(InvalidArgumentError, match="timeout="):
+            await app.run("x", "double", 1).result(timeout=timeout)
