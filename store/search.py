@@ -7,7 +7,7 @@ are those a reader sees: a promise past its deadline is found as timed out.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,7 +28,11 @@ from store.records import (
 from store.schedule_ops import schedule_record
 from store.wire import Answer
 
-__all__ = ["Query", "has_tags", "promises", "schedules", "tasks"]
+__all__ = ["Parameters", "Query", "has_tags", "promises", "schedules", "tasks"]
+
+
+#: By position, or by name.
+type Parameters = Sequence[object] | Mapping[str, object]
 
 
 class Query(NamedTuple):
@@ -41,7 +45,7 @@ class Query(NamedTuple):
     """
 
     statement: str
-    parameters: tuple[object, ...]
+    parameters: Parameters
     answer: Callable[[Sequence[Any]], Answer]
 
 
@@ -50,22 +54,22 @@ _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 #: Tags looked for as text before all are compared: SQLite nests at most 1,000 conditions.
 _AS_TEXT: Final = 16
 
-PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > ?1"  # noqa: S608  # constants only
+PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > :cursor"  # noqa: S608  # constants only
 
-#: The promises that read as being in a state at a time (?2), in parts. Those by `state + 0`
+#: The promises that read as being in a state at a time, in parts. Those by `state + 0`
 #: come in the order of ids from the index of states; the others are promises past their
 #: deadline that no timer has settled yet, few of which there are, by an index of deadlines.
 #: A lapsed step is found among the pending promises by its id alone.
 STATES: Final[dict[str, tuple[str, ...]]] = {
-    "pending": ("state + 0 = 0 AND timeout_at > ?2",),
-    "resolved": ("state + 0 = 1", "state = 0 AND kind & 7 AND kind & 2 AND timeout_at <= ?2"),
+    "pending": ("state + 0 = 0 AND timeout_at > :now",),
+    "resolved": ("state + 0 = 1", "state = 0 AND kind & 7 AND kind & 2 AND timeout_at <= :now"),
     "rejected": ("state + 0 = 2",),
     "rejected_canceled": ("state + 0 = 3",),
     "rejected_timedout": (
         "state + 0 = 4",
-        "state = 0 AND kind & 7 AND NOT kind & 2 AND timeout_at <= ?2",
-        "state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0 AND timeout_at <= ?2",
-        "state + 0 = 0 AND kind & 7 = 0 AND instr(id, ':') > 0 AND timeout_at <= ?2",
+        "state = 0 AND kind & 7 AND NOT kind & 2 AND timeout_at <= :now",
+        "state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0 AND timeout_at <= :now",
+        "state + 0 = 0 AND kind & 7 = 0 AND instr(id, ':') > 0 AND timeout_at <= :now",
     ),
 }
 
@@ -84,7 +88,7 @@ TASKS: Final = (
 )
 _TASK_OPEN: Final = " AND state = {} AND state <> 4 AND timeout_at > ?"
 _TASK_FULFILLED: Final = " AND (state = 4 OR timeout_at <= ?)"
-SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > ?1"  # noqa: S608  # constants only
+SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > :cursor"  # noqa: S608  # constants only
 
 
 class PromisePage(msgspec.Struct, omit_defaults=True, gc=False):
@@ -113,25 +117,23 @@ def has_tags(stored: str, wanted: str) -> bool:
     return _TAGS.decode(wanted).items() <= _TAGS.decode(stored).items()
 
 
-def _tag_filter(column: str, tags: dict[str, str] | None, at: int) -> tuple[str, list[object]]:
+def _tag_filter(column: str, tags: dict[str, str] | None) -> tuple[str, dict[str, object]]:
     """A condition that every tag is there: first by its text, then exactly.
 
     Args:
         column: Where the tags are.
         tags: The wanted ones.
-        at: The number of the condition's first parameter.
 
     Returns:
-        The condition, and its parameters.
+        The condition, and its parameters by name.
     """
     if not tags:
-        return "", []
-    clauses, parameters = "", list[object]()
-    for key, value in itertools.islice(tags.items(), _AS_TEXT):
-        clauses += f" AND instr({column}, ?{at + len(parameters)}) > 0"
-        parameters.append(f"{wire.encode(key)}:{wire.encode(value)}")
-    clauses += f" AND has_tags({column}, ?{at + len(parameters)})"
-    return clauses, [*parameters, wire.encode(tags)]
+        return "", {}
+    clauses, parameters = "", dict[str, object]()
+    for number, (key, value) in enumerate(itertools.islice(tags.items(), _AS_TEXT)):
+        clauses += f" AND instr({column}, :tag{number}) > 0"
+        parameters[f"tag{number}"] = f"{wire.encode(key)}:{wire.encode(value)}"
+    return f"{clauses} AND has_tags({column}, :tags)", parameters | {"tags": wire.encode(tags)}
 
 
 def _lineage_bounds(tags: dict[str, str] | None) -> tuple[str, str] | None:
@@ -155,25 +157,24 @@ def _part(page: str, part: str, clauses: str) -> str:
 def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     """promise.search: promises of a state, with all the given tags."""
     limit = data.limit or wire.SEARCH_DEFAULT
-    parameters: list[object] = [data.cursor or "", now_ms, limit + 1]
+    parameters = {"cursor": data.cursor or "", "now": now_ms, "limit": limit + 1}
     page = PROMISES
     bounds = _lineage_bounds(data.tags)
     if bounds is not None:
-        first, end = bounds
+        first, parameters["end"] = bounds
         if (data.cursor or "") < first:
-            page = page.replace("id > ?1", "id >= ?1")
-            parameters[0] = first
-        page += " AND id < ?4"
-        parameters.append(end)
-    clauses, more = _tag_filter("tags", data.tags, len(parameters) + 1)
-    parts = STATES[data.state] if data.state is not None else ("?2 IS NOT NULL",)
+            page = page.replace("id > :cursor", "id >= :cursor")
+            parameters["cursor"] = first
+        page += " AND id < :end"
+    clauses, tagged = _tag_filter("tags", data.tags)
+    parts = STATES[data.state] if data.state is not None else ("true",)
     statement = " UNION ALL ".join(_part(page, part, clauses) for part in parts)
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [promise_record(PromiseRow(*row), now_ms) for row in rows[:limit]]
         return 200, PromisePage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(f"{statement} ORDER BY id LIMIT ?3", (*parameters, *more), answer)
+    return Query(f"{statement} ORDER BY id LIMIT :limit", parameters | tagged, answer)
 
 
 def tasks(data: wire.TaskSearch, now_ms: int) -> Query:
@@ -208,12 +209,13 @@ def _task_record(row: tuple[Any, ...]) -> TaskRecord:
 
 def schedules(data: wire.ScheduleSearch, now_ms: int) -> Query:  # noqa: ARG001  # one signature for every search
     """schedule.search: schedules whose promises get all the given tags."""
-    clauses, more = _tag_filter("promise_tags", data.tags, 3)
-    statement = f"{SCHEDULES}{clauses} ORDER BY id LIMIT ?2"
+    clauses, tagged = _tag_filter("promise_tags", data.tags)
+    statement = f"{SCHEDULES}{clauses} ORDER BY id LIMIT :limit"
     limit = data.limit or wire.SCHEDULE_SEARCH_DEFAULT
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [schedule_record(row) for row in rows[:limit]]
         return 200, SchedulePage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(statement, (data.cursor or "", limit + 1, *more), answer)
+    parameters = {"cursor": data.cursor or "", "limit": limit + 1}
+    return Query(statement, parameters | tagged, answer)
