@@ -166,12 +166,35 @@ class SdkInMemory(Sdk):
 
 
 class SdkOnPostgres(Sdk):
-    """The bare SDK on Postgres, whose address ``BENCH_POSTGRES`` holds."""
+    """The bare SDK on resonate-pg's schema, in the database that ``BENCH_POSTGRES`` names."""
 
     def connection(self, directory: Path) -> Any:
         from resonate_pg import PostgresConnection
 
         return PostgresConnection(os.environ["BENCH_POSTGRES"], None, "default")
+
+    async def open(self, directory: Path) -> None:
+        # The database outlives the directory, so ids are told apart by it.
+        self.prefix = directory.name
+        await super().open(directory)
+        self.timers = asyncio.create_task(self.fire_timers())
+
+    async def fire_timers(self) -> None:
+        """Do what pg_cron does where it is installed: fire due timers every five seconds."""
+        import psycopg
+
+        address = os.environ["BENCH_POSTGRES"]
+        async with await psycopg.AsyncConnection.connect(address, autocommit=True) as connection:
+            while True:
+                await connection.execute("SELECT resonate.process_timeouts()")
+                await asyncio.sleep(5)
+
+    async def run(self, kind: str, id: str, count: int) -> Any:
+        return await super().run(kind, f"{self.prefix}-{id}", count)
+
+    async def close(self) -> None:
+        self.timers.cancel()
+        await super().close()
 
 
 class Dbos(Engine):

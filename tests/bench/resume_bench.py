@@ -2,7 +2,8 @@
 
 The process that made the steps is killed in its 501st, and every later one too: each start finds
 500 recorded steps and begins the same new one. Interpreter, imports and opening are included. The
-engines take turns. A server (Restate, Postgres) goes on running.
+engines take turns. A server (Restate, Postgres) goes on running. resonate-pg waits for the dead
+process's lease, a minute, and so has one round.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ def main() -> None:
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}")
             for name, directory in directories.items():
+                if name == "resonate-pg" and number:
+                    continue  # it waits for a lease, about a minute
                 found.setdefault(name, []).append(killed(name, directory, recorded, first=False))
     middle = {name: statistics.median(values) for name, values in found.items()}
     report: dict[str, Any] = {
