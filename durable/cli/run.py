@@ -282,7 +282,8 @@ def _report_recorded(request: RunRequest, record: ExecutionRecord) -> ExitCode:
     if not request.json and not request.quiet:
         settled = record.settled_at
         when = f" {settled:%Y-%m-%d %H:%M:%S} UTC" if settled is not None else ""
-        _say(f"{record.id} was done{when}; nothing ran. --force runs it afresh")
+        ended = "was done" if record.state == "resolved" else f"ended as {record.state}"
+        _say(f"{record.id} {ended}{when}; nothing ran. --force runs it afresh")
     return _print(request, record)
 
 
