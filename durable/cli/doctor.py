@@ -36,6 +36,9 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs",
 _FREE_BYTES_LEAST = 100 << 20
 _LOG_BYTES_MOST = 64 << 20
 
+#: Room within a file that is worth a word, where it is also half of the file.
+_FREE_BYTES_WORTH = 8 << 20
+
 #: Clocks of one machine agree; a store's newest time may be this far ahead all the same.
 _SKEW_MS_MOST = 2_000
 
@@ -151,6 +154,7 @@ def _store(path: Path) -> tuple[list[Finding], ExitCode]:
             findings += _journal(connection, path)
             findings += _members(connection, path)
             findings += _clock(connection)
+            findings += _free_space(connection)
         figures = asyncio.run(upkeep.stats(str(path)))
         findings.append(_contents(figures))
         if figures.troubled:
@@ -335,6 +339,20 @@ def _clock(connection: sqlite3.Connection) -> Iterator[Finding]:
         )
     else:
         yield Finding("clock", "ok", "no record is from the future")
+
+
+def _free_space(connection: sqlite3.Connection) -> Iterator[Finding]:
+    (free_pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+    if free_pages * page_bytes >= _FREE_BYTES_WORTH and free_pages * 2 >= pages:
+        yield Finding(
+            "free space",
+            "note",
+            f"{size_text(free_pages * page_bytes)} of the file's {size_text(pages * page_bytes)} "
+            "hold nothing and will be used again",
+            "sostenuto gc --vacuum --yes gives them back to the disk",
+        )
 
 
 def _contents(figures: upkeep.Stats) -> Finding:

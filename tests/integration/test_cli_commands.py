@@ -266,6 +266,9 @@ def test_gc_makes_the_file_smaller_while_others_write_to_it(shell: Shell) -> Non
     kept = shell.run("gc", "--older-than", "1ms", "--db", "runs.db", "--yes").stdout
     assert "deleted 1 execution" in kept
     assert "the file keeps its size: 1" in kept
+    findings = shell.json("doctor", "--db", "runs.db")
+    (room,) = [each for each in findings if each["check"] == "free space"]
+    assert room["remedy"] == "sostenuto gc --vacuum --yes gives them back to the disk"
     assert shell.json("gc", "--vacuum", "--yes", "--db", "runs.db")["shrunk_bytes"] > 8_000_000
     assert process.poll() is None, "the other process goes on"
     shell.write("enough", "")
