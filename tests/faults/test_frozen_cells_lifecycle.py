@@ -80,6 +80,26 @@ def test_a_process_exits_at_once_although_its_threads_hang():
     assert elapsed_s < 12
 
 
+DEAF = {
+    "the cell": "while True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass",
+    "a coroutine": "async def f():\n    while True:\n        try: await asyncio.sleep(60)\n"
+    "        except BaseException: pass\nawait f()",
+    "a generator": "class A:\n    def __await__(self):\n        while True:\n"
+    "            try: yield from asyncio.sleep(60).__await__()\n"
+    "            except BaseException: pass\nawait A()",
+}
+
+
+@pytest.mark.parametrize("source", DEAF.values(), ids=DEAF)
+def test_a_process_ends_although_a_cell_refuses_to_be_closed(source):
+    output, _ = run_program(f"""
+        async with AsyncExecutor() as executor:
+            print(await frozen(executor, {source!r}, timeout=0.1))
+            print(await executor.execute('40 + 2'))
+    """)
+    assert output == ["True", "42"]
+
+
 def test_closing_an_executor_ends_the_cell_that_runs():
     output, _ = run_program("""
         for source in ('import time\\ntime.sleep(30)',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import inspect
@@ -797,3 +798,24 @@ async def test_deep_source_is_refused_where_it_is_deepest(executor) -> None:
         await executor.execute("x = 1\n" + "(" * 150 + "1" + ")" * 150 + "\n" + "-" * 100_000 + "1")
     assert caught.value.lineno is not None
     assert await executor.execute("1") == 1
+
+
+async def test_only_text_is_written_to_a_routed_stream(executor, recorder) -> None:
+    with pytest.raises(TypeError, match="must be str, not bytes"):
+        await executor.execute("import sys; sys.stdout.write(b'x')")
+    assert await executor.execute("sys.stdout.write(''), sys.stdout.writable()") == (0, True)
+    assert not recorder.of(OutputMessage)
+
+
+async def test_the_hosts_own_work_in_a_pool_prints_where_it_always_did(capsys, recorder) -> None:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        async with AsyncExecutor(transport=recorder) as executor:
+            executor.namespace.namespace["pool"] = pool
+            await executor.execute("pool.submit(print, 'of the cell').result()")
+            pool.submit(print, "of the host").result()
+    assert [message.text for message in recorder.of(OutputMessage)] == ["of the cell", "\n"]
+    assert capsys.readouterr().out == "of the host\n"
+
+
+async def test_a_half_made_stream_has_no_target_to_ask() -> None:
+    assert not hasattr(RoutedStream.__new__(RoutedStream), "anything")

@@ -237,3 +237,120 @@ async def test_the_callback_of_an_event_raises_only_for_its_own_thread_and_stack
     assert guard.delivered == 0
     interrupts.unaim(guard)
     assert guard.targets == {}
+
+
+async def test_an_executor_on_another_thread_leaves_the_signal_handler_alone():
+    before = signal.getsignal(signal.SIGURG)
+
+    def run():
+        async def main():
+            async with AsyncExecutor() as executor:
+                return await executor.execute("await asyncio.sleep(0, 5)")
+
+        return asyncio.run(main())
+
+    assert await asyncio.to_thread(run) == 5
+    assert signal.getsignal(signal.SIGURG) is before
+
+
+async def test_an_executor_closed_on_another_thread_leaves_its_handler_to_the_main_thread():
+    before = signal.getsignal(signal.SIGURG)
+    executor = AsyncExecutor()
+    await executor.execute("1")
+    ours = signal.getsignal(signal.SIGURG)
+    assert ours is not before
+    await asyncio.to_thread(asyncio.run, executor.aclose())
+    assert signal.getsignal(signal.SIGURG) == ours  # only the main thread may change it
+    async with AsyncExecutor() as later:
+        await later.execute("1")
+    assert signal.getsignal(signal.SIGURG) is before
+
+
+async def test_a_handler_that_the_host_puts_over_ours_hears_no_signal_of_ours(session):
+    heard = []
+    await session.execute("1")
+    ours = signal.signal(signal.SIGURG, lambda number, frame: heard.append(number))
+    try:
+        guard = Guard(thread_id=threading.get_ident(), prefix="<sostenuto ", namespace={})
+        assert not watchdog.signals.send(guard)
+        assert heard == []
+    finally:
+        signal.signal(signal.SIGURG, ours)
+
+
+async def test_a_signal_for_a_cell_that_ended_meanwhile_raises_nothing(session):
+    await session.execute("1")
+    guard = Guard(thread_id=threading.get_ident(), prefix="<sostenuto ", namespace={})
+    guard.released = True
+    assert watchdog.signals.send(guard)
+    await asyncio.sleep(0)
+    assert guard.delivered == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True:\n    try: await asyncio.sleep(60)\n    except BaseException: pass",
+        """\
+async def f():
+    while True:
+        try: await asyncio.sleep(60)
+        except BaseException: pass
+await f()""",
+        """\
+class Deaf:
+    def __await__(self):
+        while True:
+            try: yield from asyncio.sleep(60).__await__()
+            except BaseException: pass
+await Deaf()""",
+    ],
+)
+async def test_a_cell_that_is_deaf_to_cancellation_is_left_behind(session, source):
+    with pytest.raises(TimeoutError) as caught:
+        await session.execute(source, timeout=0.05)
+    assert any("The code stood at" in note for note in caught.value.__notes__)
+    assert [note.topic for note in session.notes if note.topic == "abandoned"] == ["abandoned"]
+    assert await session.execute("await asyncio.sleep(0, 1)") == 1
+
+
+async def test_a_session_goes_on_although_other_tools_hold_every_monitoring_id(monkeypatch):
+    monkeypatch.setattr("executor.instrumentation._claimed", [])
+    monkeypatch.setattr("executor.instrumentation._TOOL_IDS", ())
+    assert tool_id() is None
+    async with AsyncExecutor() as executor:
+        assert await executor.execute("await asyncio.sleep(0); max(1, 2)") == 2
+        with pytest.raises(TimeoutError):
+            await executor.execute(
+                "import time\nawait asyncio.sleep(0)\ntime.sleep(30)", timeout=0.1
+            )
+        assert await executor.execute("1") == 1
+
+
+async def test_an_id_that_another_tool_takes_first_is_passed_over(monkeypatch):
+    taken = []
+
+    def use(candidate, name):
+        if not taken:
+            taken.append(candidate)
+            raise ValueError("taken")
+
+    monkeypatch.setattr("executor.instrumentation._claimed", [])
+    monkeypatch.setattr("sys.monitoring.get_tool", lambda candidate: None)
+    monkeypatch.setattr("sys.monitoring.use_tool_id", use)
+    assert tool_id() not in (None, *taken)
+
+
+async def test_the_loops_end_is_no_hindrance_to_whoever_gives_a_cell_up(monkeypatch):
+    loop = asyncio.new_event_loop()
+    loop.close()
+    guard = Guard(thread_id=threading.get_ident(), prefix="<", namespace={}, loop=loop)
+    guard.cancel = lambda: None
+    watchdog.watch(guard)
+    watchdog.press(guard, "interrupt")
+    for _ in range(100):
+        if guard.cancel is None:
+            break
+        await asyncio.sleep(0.02)
+    watchdog.release(guard)
+    assert guard.cancel is None
