@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         shape: How it is called.
         retry: Policy for failed attempts, or None.
         timeout: Default durable timeout, or None.
+        signature: Its parameters, context included; None where they cannot be known.
     """
 
     function: Any
@@ -31,3 +33,4 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     shape: CallShape
     retry: RetryPolicy | None = None
     timeout: timedelta | None = None
+    signature: inspect.Signature | None = None

@@ -23,7 +23,20 @@ __all__ = ["Registry", "source_entry"]
 def source_entry() -> Entry:
     """Return the entry of the function that runs source text."""
     shape = msgspec.structs.replace(shape_of(run_source), wants_context=True)
-    return Entry(function=run_source, name=SOURCE_FUNCTION, version=1, shape=shape)
+    return Entry(
+        function=run_source,
+        name=SOURCE_FUNCTION,
+        version=1,
+        shape=shape,
+        signature=_signature_of(run_source),
+    )
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 class Registry:
@@ -60,10 +73,8 @@ class Registry:
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             msg = f"version={version!r} of {chosen!r} must be a whole number from 1"
             raise InvalidArgumentError(msg)
-        try:
-            parameters = list(inspect.signature(function).parameters.values())
-        except (TypeError, ValueError):
-            parameters = []
+        signature = _signature_of(function)
+        parameters = [] if signature is None else list(signature.parameters.values())
         positional = {
             inspect.Parameter.POSITIONAL_ONLY,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -83,6 +94,7 @@ class Registry:
             shape=shape,
             retry=retry,
             timeout=timeout,
+            signature=signature,
         )
 
     def add(self, entry: Entry) -> None:
@@ -145,9 +157,8 @@ class Registry:
         Raises:
             InvalidArgumentError: It does not; the message says how.
         """
-        try:
-            signature = inspect.signature(entry.function)
-        except (TypeError, ValueError):
+        signature = entry.signature
+        if signature is None:
             return
         try:
             signature.bind(None, *args, **kwargs)
