@@ -16,6 +16,12 @@ EPILOG = (
     "4 suspended (waiting on something that is not due), 124 timed out, 130 interrupted."
 )
 
+
+def _examples(*commands: str) -> str:
+    """Return an epilog that keeps each command on a line of its own."""
+    return "\n\n".join([f"Example{'' if len(commands) == 1 else 's'}:", *commands])
+
+
 app = typer.Typer(
     name="sostenuto",
     help="Top-level await that survives kill -9: run Python source durably on one SQLite file.",
@@ -61,8 +67,12 @@ def root(
 
 
 @app.command(
-    epilog="Examples: sostenuto run report.py | sostenuto run report.py --id report-1 --db runs.db "
-    "| sostenuto run -c 'await ctx.sleep(1)' | cat job.py | sostenuto run -"
+    epilog=_examples(
+        "sostenuto run report.py",
+        "sostenuto run report.py --id report-1 --db runs.db",
+        "sostenuto run -c 'await ctx.sleep(1)'",
+        "cat job.py | sostenuto run -",
+    )
 )
 def run(
     file: Annotated[
@@ -129,8 +139,11 @@ def run(
 
 @app.command(
     "ls",
-    epilog="Examples: sostenuto ls --state pending | sostenuto ls --name 'report*' "
-    "--newer-than 1d --sort duration | sostenuto ls --json",
+    epilog=_examples(
+        "sostenuto ls --state pending",
+        "sostenuto ls --name 'report*' --newer-than 1d --sort duration",
+        "sostenuto ls --json",
+    ),
 )
 def list_executions(
     db: Database = None,
@@ -178,7 +191,7 @@ def list_executions(
     )
 
 
-@app.command(epilog="Example: sostenuto show report-1 --json")
+@app.command(epilog=_examples("sostenuto show report-1 --json"))
 def show(
     id: Annotated[str, typer.Argument(metavar="ID", help="Execution or promise id.")],
     db: Database = None,
@@ -190,7 +203,7 @@ def show(
     show_command(db, id, json=json)
 
 
-@app.command(epilog="Examples: sostenuto tree report-1 | sostenuto tree report-1 --watch")
+@app.command(epilog=_examples("sostenuto tree report-1", "sostenuto tree report-1 --watch"))
 def tree(
     id: Annotated[str, typer.Argument(metavar="ID", help="Execution id.")],
     db: Database = None,
@@ -205,7 +218,7 @@ def tree(
     tree_command(db, id, json=json, watch=watch)
 
 
-@app.command(epilog="""Example: sostenuto resolve approval-42 --value '{"ok": true}'""")
+@app.command(epilog=_examples("sostenuto resolve approval-42 --value '{\"ok\": true}'"))
 def resolve(
     id: Annotated[str, typer.Argument(metavar="ID", help="Promise id.")],
     value: Annotated[
@@ -221,7 +234,7 @@ def resolve(
     settle_command(db, id, "resolve", value, json=json)
 
 
-@app.command(epilog="""Example: sostenuto reject approval-42 --value '"too expensive"'""")
+@app.command(epilog=_examples("sostenuto reject approval-42 --value '\"too expensive\"'"))
 def reject(
     id: Annotated[str, typer.Argument(metavar="ID", help="Promise id.")],
     value: Annotated[
@@ -237,7 +250,7 @@ def reject(
     settle_command(db, id, "reject", value, json=json)
 
 
-@app.command(epilog="Example: sostenuto cancel report-1 --reason 'no longer needed'")
+@app.command(epilog=_examples("sostenuto cancel report-1 --reason 'no longer needed'"))
 def cancel(
     id: Annotated[str, typer.Argument(metavar="ID", help="Execution or promise id.")],
     reason: Annotated[str, typer.Option("--reason", help="A line for the record.")] = "",
@@ -251,8 +264,11 @@ def cancel(
 
 
 @app.command(
-    epilog="Examples: sostenuto replay report-1 | sostenuto replay histories/report-1.json "
-    "| sostenuto replay order-7 --app shop:app"
+    epilog=_examples(
+        "sostenuto replay report-1",
+        "sostenuto replay histories/report-1.json",
+        "sostenuto replay order-7 --app shop:app",
+    )
 )
 def replay(
     id: Annotated[
@@ -283,8 +299,9 @@ def replay(
 
 
 @app.command(
-    epilog="Examples: sostenuto export report-1 > report-1.json "
-    "| sostenuto export --all --output histories/"
+    epilog=_examples(
+        "sostenuto export report-1 > report-1.json", "sostenuto export --all --output histories/"
+    )
 )
 def export(
     ids: Annotated[
@@ -311,8 +328,10 @@ def export(
 
 @app.command(
     "import",
-    epilog="Examples: sostenuto import report-1.json --to runs.db "
-    "| sostenuto import histories/ --to postgresql://localhost/runs",
+    epilog=_examples(
+        "sostenuto import report-1.json --to runs.db",
+        "sostenuto import histories/ --to postgresql://localhost/runs",
+    ),
 )
 def import_histories(
     files: Annotated[
@@ -332,8 +351,11 @@ def import_histories(
 
 
 @app.command(
-    epilog="Examples: sostenuto gc --older-than 30d | sostenuto gc --older-than 30d --yes "
-    "| sostenuto gc --vacuum --yes"
+    epilog=_examples(
+        "sostenuto gc --older-than 30d",
+        "sostenuto gc --older-than 30d --yes",
+        "sostenuto gc --vacuum --yes",
+    )
 )
 def gc(
     older_than: Annotated[
@@ -360,7 +382,7 @@ def gc(
     gc_command(GcRequest(db=db, older_than=older_than, vacuum=vacuum, yes=yes, json=json))
 
 
-@app.command(epilog="Example: sostenuto backup copies/runs-monday.db --db runs.db")
+@app.command(epilog=_examples("sostenuto backup copies/runs-monday.db --db runs.db"))
 def backup(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Where the copy goes.")],
     db: Database = None,
@@ -373,7 +395,7 @@ def backup(
     backup_command(file, db, force=force, json=json)
 
 
-@app.command(epilog="Examples: sostenuto doctor | sostenuto doctor --db runs.db --json")
+@app.command(epilog=_examples("sostenuto doctor", "sostenuto doctor --db runs.db --json"))
 def doctor(db: Database = None, json: AsJson = False) -> None:
     """Check the installation and the store, and say what to do about what is wrong."""
     from durable.cli.doctor import doctor_command
