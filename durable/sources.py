@@ -46,7 +46,10 @@ async def run_source(ctx: DurableContext, source: str, *, filename: str | None =
     namespace.update_namespace(names, source_context="durable")
     execution: Execution = ctx._execution  # noqa: SLF001 - the same layer
     execution.namespace = namespace.namespace
-    leave = execution.host.watch_held(execution.id, executor.interrupt)
+    interrupt = getattr(executor, "interrupt", None)  # an app may bring an executor of its own
+    if interrupt is None:
+        return await _run_cells(execution, executor, source)
+    leave = execution.host.watch_held(execution.id, interrupt)
     try:
         return await _run_cells(execution, executor, source)
     finally:

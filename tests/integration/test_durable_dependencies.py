@@ -12,6 +12,7 @@ import pytest
 
 from durable import Dependencies, Durable, async_executor_factory
 from durable.errors import ExecutionCancelledError, ExecutionTimeoutError
+from executor import NamespaceManager
 
 pytestmark = pytest.mark.integration
 
@@ -207,3 +208,20 @@ async def test_the_plain_sdk_reaches_the_same_dependencies(tmp_path: Path) -> No
         assert await engine.run("x", program).result() == 42
     finally:
         await engine.stop()
+
+
+class Recorder:
+    """The least that an executor of one's own has."""
+
+    def __init__(self) -> None:
+        self.namespace = NamespaceManager()
+
+    async def execute(self, source: str, timeout: float | None = None) -> str:
+        return f"{source} with ctx: {'ctx' in self.namespace.namespace}"
+
+
+async def test_source_runs_on_an_executor_of_ones_own(tmp_path: Path) -> None:
+    app = Durable(tmp_path / "runs.db")
+    app.set_dependency("async_executor", lambda ctx: Recorder(), singleton=False)
+    async with app:
+        assert await app.run_source("own", "1 + 1") == "1 + 1 with ctx: True"
