@@ -19,9 +19,9 @@ import linecache
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
-from types import CodeType, FrameType, TracebackType
+from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 from executor.instrumentation import add_events, register, remove_events, tool_id
@@ -34,6 +34,8 @@ __all__ = [
     "Guard",
     "InterruptError",
     "Position",
+    "awaiting_chain",
+    "awaiting_frames",
     "cell_stack",
     "protect_package",
 ]
@@ -106,29 +108,13 @@ def position_of(frame: FrameType, line: int | None = None) -> Position:
     return Position(code.co_filename, line, code.co_qualname, text)
 
 
-def positions_of(traceback: TracebackType | None) -> tuple[Position, ...]:
-    """The places a traceback names, innermost first.
-
-    Args:
-        traceback: Of an exception, or None.
-    """
-    entries = [(each.tb_frame, each.tb_lineno) for each in _entries(traceback)]
-    return tuple(position_of(frame, line) for frame, line in reversed(entries))
-
-
-def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
-    while traceback is not None:
-        yield traceback
-        traceback = traceback.tb_next
-
-
-def awaiting_frames(awaitable: Any) -> list[FrameType]:
-    """The frames of a suspended coroutine and of what it awaits, innermost first.
+def awaiting_chain(awaitable: Any) -> list[tuple[Any, FrameType]]:
+    """A suspended coroutine and what it awaits, each with its frame, outermost first.
 
     Args:
         awaitable: A coroutine, generator or async generator; anything else has no frames.
     """
-    frames: list[FrameType] = []
+    chain: list[tuple[Any, FrameType]] = []
     for _ in range(_MAX_DEPTH):
         frame = inner = None
         for kind in ("cr", "gi", "ag"):
@@ -137,9 +123,14 @@ def awaiting_frames(awaitable: Any) -> list[FrameType]:
         inner = inner or getattr(awaitable, "gi_yieldfrom", None)
         if frame is None:
             break
-        frames.append(frame)
+        chain.append((awaitable, frame))
         awaitable = inner
-    return frames[::-1]
+    return chain
+
+
+def awaiting_frames(awaitable: Any) -> list[FrameType]:
+    """The frames of a suspended coroutine and of what it awaits, innermost first."""
+    return [frame for _, frame in reversed(awaiting_chain(awaitable))]
 
 
 class Guard:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import inspect
+import ctypes
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -21,7 +21,7 @@ from typing import Any
 from executor.compiler import CompiledCell
 from executor.deadlines import add_timeout_notes, where
 from executor.errors import ExecutionInterruptedError
-from executor.interrupts import Guard, awaiting_frames, force
+from executor.interrupts import Guard, awaiting_chain, awaiting_frames, force
 from executor.modes import ExecutionMode
 from executor.monitoring import LoopWatch, current_watch
 from executor.outcome import Outcome, drop_own_frame
@@ -56,17 +56,24 @@ def _run_inline(
     return None
 
 
-# Coroutines that answer even GeneratorExit with another await. They never end; collecting one
-# would only make it refuse once more.
-_undying: list[Coroutine[Any, Any, Any]] = []
-
-
 def _leave_behind(code: Coroutine[Any, Any, Any]) -> None:
-    try:
-        code.close()
-    except BaseException:  # noqa: BLE001  # whatever its clean-up raises, its caller is gone
-        if inspect.getcoroutinestate(code) != inspect.CORO_CLOSED:
-            _undying.append(code)
+    """Close a cell's coroutine, unless it, or what it awaits, answers that with another await.
+
+    Such a coroutine never ends. To collect it, at the end of the process at the latest, would only
+    make it refuse once more, and without a running loop it may do so for ever: it is kept for good.
+    """
+    # From the inside: CPython 3.13.0 closes the outer one also where the inner one has refused.
+    for awaited, _ in reversed(awaiting_chain(code)):
+        try:
+            awaited.close()
+        except BaseException:  # noqa: BLE001  # whatever its clean-up raises, its caller is gone
+            if _is_suspended(awaited):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+                return
+
+
+def _is_suspended(awaited: Any) -> bool:
+    return any(getattr(awaited, f"{kind}_frame", None) is not None for kind in ("cr", "gi", "ag"))
 
 
 @types.coroutine
