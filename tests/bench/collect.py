@@ -242,6 +242,9 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     report = measure(options)
+    if report["level"] == "quick" and (options.check or options.save_ratios or options.publish):
+        print("figures of a quick run are not to be compared", file=sys.stderr)
+        return 2
     table = markdown(report)
     print(table)
     if options.markdown is not None:

@@ -1,9 +1,10 @@
 """From a process's start to its first new step, after a SIGKILL with 500 steps recorded; JSON.
 
-The process that made the steps is killed in its 501st, and every later one too: each start finds
-500 recorded steps and begins the same new one. Interpreter, imports and opening are included. The
-engines take turns. A server (Restate, Postgres) goes on running. resonate-pg waits for the dead
-process's lease, a minute, and so has one round.
+The process that makes the steps is killed in its 501st; another is started at once, and the clock
+runs from its start to its beginning of that step: interpreter, imports and opening are included.
+Every round begins anew, in a file (or a server's directory) of its own. The engines take turns. A
+server goes on running through the kill. resonate-pg waits for the dead process's lease, a minute:
+it has one round.
 """
 
 from __future__ import annotations
@@ -40,24 +41,26 @@ def killed(name: str, directory: Path, recorded: int, first: bool) -> float:
         worker.kill()
 
 
+def resumed(name: str, recorded: int) -> float:
+    """Record, kill, resume, and return the seconds that resuming took."""
+    with tempfile.TemporaryDirectory() as text, contextlib.ExitStack() as stack:
+        directory = Path(text)
+        if name == "restate":
+            stack.enter_context(Server(directory))
+        killed(name, directory, recorded, first=True)
+        return killed(name, directory, recorded, first=False)
+
+
 def main() -> None:
     rounds, recorded = SIZES[level(__doc__)]
     present, missing = peers()
     found: dict[str, list[float]] = {}
-    with contextlib.ExitStack() as stack:
-        directories = {}
+    for number in range(rounds):
         for name in ["durable", "store", *present]:
-            progress(f"{name}: {recorded} steps")
-            directories[name] = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            if name == "restate":
-                stack.enter_context(Server(directories[name]))
-            killed(name, directories[name], recorded, first=True)
-        for number in range(rounds):
-            progress(f"round {number + 1} of {rounds}")
-            for name, directory in directories.items():
-                if name == "resonate-pg" and number:
-                    continue  # it waits for a lease, about a minute
-                found.setdefault(name, []).append(killed(name, directory, recorded, first=False))
+            if name == "resonate-pg" and number:
+                continue
+            progress(f"round {number + 1} of {rounds}: {name}")
+            found.setdefault(name, []).append(resumed(name, recorded))
     middle = {name: statistics.median(values) for name, values in found.items()}
     report: dict[str, Any] = {
         "versions": versions(),
