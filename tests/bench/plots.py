@@ -1,4 +1,4 @@
-"""Plots of the figures as SVG, drawn by hand: a few bars, marks and lines on logarithmic axes.
+"""Plots of the figures as SVG, drawn by hand: a few marks and lines on logarithmic axes.
 
 Text and lines are of a middle grey, and nothing is filled behind them, so that one file is
 legible on light pages and dark ones.
@@ -78,8 +78,11 @@ def grid(axis: Axis, top: float, bottom: float, unit: str) -> list[str]:
     ]
 
 
-def bars(title: str, panels: dict[str, dict[str, tuple[float, float, float]]], unit: str) -> str:
-    """A panel of bars for each work: (median, least, most) by engine, on one shared axis."""
+def medians(title: str, panels: dict[str, dict[str, tuple[float, float, float]]], unit: str) -> str:
+    """A panel for each work: (median, least, most) by engine, on one shared axis.
+
+    Marks, not bars: a bar's length says nothing on a logarithmic axis.
+    """
     every = [value for panel in panels.values() for three in panel.values() for value in three]
     axis = Axis(every, LABELS, WIDTH - RIGHT)
     parts, y = [], 8.0
@@ -89,14 +92,10 @@ def bars(title: str, panels: dict[str, dict[str, tuple[float, float, float]]], u
         parts += grid(axis, y, y + ROW * len(panel), unit)
         for name, (middle, least, most) in panel.items():
             color = OURS if is_ours(name) else OTHERS
-            width = round(axis.at(middle) - axis.start, 1)
-            parts.append(
-                f'<rect x="{axis.start}" y="{y + 3}" width="{width}" height="{ROW - 7}"'
-                f' fill="{color}"/>'
-            )
-            centre = y + ROW / 2 - 0.5
-            spread = f'stroke="{GREY}" stroke-width="1.5"'
+            centre = y + ROW / 2
+            spread = f'stroke="{color}" stroke-width="5" stroke-opacity="0.35"'
             parts.append(line(axis.at(least), centre, axis.at(most), centre, spread))
+            parts.append(f'<circle cx="{axis.at(middle)}" cy="{centre}" r="5" fill="{color}"/>')
             parts.append(text(LABELS - 8, centre + 4, name, "end"))
             parts.append(text(axis.at(most) + 6, centre + 4, short(middle)))
             y += ROW
@@ -141,10 +140,12 @@ def curves(title: str, series: dict[str, dict[str, float]], unit: str) -> str:
     ordered = sorted(series.items(), key=lambda item: -item[1][str(sizes[-1])])
     for number, (name, row) in enumerate(ordered):
         color = LINES[number % len(LINES)]
+        dashes = ' stroke-dasharray="5 3"' if number >= len(LINES) else ""
         points = " ".join(f"{across.at(size)},{up.at(row[str(size)])}" for size in sizes)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>')
+        style = f'stroke="{color}" stroke-width="2"{dashes}'
+        parts.append(f'<polyline points="{points}" fill="none" {style}/>')
         y = 18 + number * 19
-        parts.append(line(WIDTH - 198, y, WIDTH - 182, y, f'stroke="{color}" stroke-width="3"'))
+        parts.append(line(WIDTH - 204, y, WIDTH - 182, y, style))
         parts.append(text(WIDTH - 176, y + 4, name))
     return document(max(350, 24 + 19 * len(series)), title, parts)
 
@@ -164,7 +165,7 @@ def rates(peers: dict[str, Any]) -> str:
         "crowd": "many executions of many steps at once, per step",
     }
     panels = {words: _three(peers[kind]["us"], "us") for kind, words in headings.items()}
-    return bars("Microseconds per unit of work, by engine", panels, "µs")
+    return medians("Microseconds per unit of work, by engine", panels, "µs")
 
 
 def latency(peers: dict[str, Any]) -> str:
@@ -177,7 +178,7 @@ def latency(peers: dict[str, Any]) -> str:
 
 def resume(found: dict[str, Any]) -> str:
     panel = {f"{found['recorded_steps']} steps recorded": _three(found["seconds"], "s")}
-    return bars("Seconds from process start to the first new step after SIGKILL", panel, "s")
+    return medians("Seconds from process start to the first new step after SIGKILL", panel, "s")
 
 
 def scale(found: dict[str, Any]) -> str:

@@ -71,7 +71,7 @@ async def measure(directory: Path, rounds: int, sizes: tuple[int, ...]) -> dict[
         "size_bytes": size_bytes,
         "opening_ms": opening_ms,
         "us": table,
-        f"ratio {largest}/{smallest}": {
+        "ratio": {
             name: round(row[largest] / row[smallest], 2) for name, row in table.items()
         },
     }
