@@ -168,6 +168,8 @@ class SqliteConnection:
                 runner.get_loop().call_soon_threadsafe(runner.cancel)
         for lane in list(self._lanes.values()):
             lane.close()
+        if self._opening.locked():  # by a request that came first: what it opens is closed
+            await asyncio.to_thread(self._opened)
         engine = self._engine
         if engine is not None and self._generation == forks.generation:
             with contextlib.suppress(errors.StoreError):
@@ -205,6 +207,8 @@ class SqliteConnection:
         with self._opening:
             if self._engine is not None:
                 return
+            if self._stopped:
+                raise errors.closed(self.path)
             database = open_database(self.path)
             try:
                 me, locks = join(database, self.pid, self._unicast, self._anycast, self._clock)
@@ -215,6 +219,11 @@ class SqliteConnection:
             self._reader = Reader(self.path)
             self._syncer = Syncer(schema.log_path(self.path)) if self._full else None
             self._engine = Engine(database, me, self._clock, self._accept)
+
+    def _opened(self) -> None:
+        """Wait until nothing is being opened; in a thread."""
+        with self._opening:
+            pass
 
     def _abandon(self) -> None:
         """Leave to the parent process what a fork copied; start afresh in the child."""

@@ -23,6 +23,9 @@ _CACHE: Final = "PRAGMA cache_size = -32768"
 #: Prepared statements kept: more than the store has.
 _STATEMENTS: Final = 256
 
+#: How the names of SQLite's codes for a lock that another process holds begin.
+_HELD: Final = ("SQLITE_BUSY", "SQLITE_LOCKED")
+
 #: Connections inherited over a fork. They must be neither used nor closed by the child:
 #: SQLite's locks belong to the parent process.
 _abandoned: Final[list[object]] = []
@@ -72,7 +75,7 @@ class Database:
         self._log_identity: tuple[int, int] | None = None
         self._file = _handle(path)
         self._writing = False
-        self._gone = False
+        self._barred: Callable[[str], errors.StoreError] | None = None
         self.created: Created = {}
 
     def begin(self, now_ms: int, member: int | None, *, write: bool) -> Transaction:
@@ -82,16 +85,12 @@ class Database:
             Busy: Another process is writing.
             StoreError: The file cannot be used.
         """
-        if self._gone and write:
-            raise errors.deleted(self.path)
+        if self._barred is not None and (write or self._barred is errors.closed):
+            raise self._barred(self.path)
         try:
             self._execute(sql.BEGIN_WRITE if write else sql.BEGIN_READ)
-        except sqlite3.OperationalError as error:
-            if (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise Busy from error
-            raise errors.translate(error, self.path) from error
         except sqlite3.Error as error:
-            raise errors.translate(error, self.path) from error
+            raise self._translated(error) from error
         self._writing = write
         return Transaction(self._execute, now_ms, member, self.created)
 
@@ -126,7 +125,7 @@ class Database:
 
     def rollback(self) -> None:
         """Undo the open transaction, if SQLite has not done so already."""
-        if self.connection.in_transaction:
+        if self._barred is not errors.closed and self.connection.in_transaction:
             try:
                 self._execute(sql.ROLLBACK)
             except sqlite3.Error:
@@ -148,18 +147,22 @@ class Database:
             Busy: Another process is writing; nothing was done.
             StoreError: The statement failed and nothing was kept, or the file is gone.
         """
-        if self._gone:
-            raise errors.deleted(self.path)
+        if self._barred is not None:
+            raise self._barred(self.path)
         try:
             result = work(self._execute, *args)
         except sqlite3.Error as error:
             self.rollback()
-            if (error.sqlite_errorname or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-                raise Busy from error
-            raise errors.translate(error, self.path) from error
+            raise self._translated(error) from error
         if check:
             self._check()
         return result
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        """What to raise for a driver's error: a condition to retry, or one of the store's."""
+        if (getattr(error, "sqlite_errorname", "") or "").startswith(_HELD):
+            return Busy()
+        return errors.translate(error, self.path)
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
@@ -171,11 +174,14 @@ class Database:
 
         While they are not, nothing more is written: nobody would open it there again.
         """
+        if self._barred is errors.closed:
+            return False
         log = _identity(self._log_path)
         if self._log_identity is None:
             self._log_identity = log
-        self._gone = _identity(self.path) != self._identity or log != self._log_identity
-        return not self._gone
+        gone = _identity(self.path) != self._identity or log != self._log_identity
+        self._barred = errors.deleted if gone else None
+        return not gone
 
     def close(self) -> None:
         """Close the connection; after a fork it is only forgotten."""
@@ -186,6 +192,7 @@ class Database:
             _abandoned.append(self.connection)
             return
         self.rollback()
+        self._barred = errors.closed
         self._cursor.close()
         self.connection.close()
 

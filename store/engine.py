@@ -76,8 +76,8 @@ class Engine:
         for call in calls:
             writes = writes or call.operation is None or call.operation.writes
         with self._lock:
-            changes = self.database.connection.total_changes
             tx = self.database.begin(self._clock(), self.me.id, write=writes)
+            changes = self.database.connection.total_changes
             try:
                 answers = [apply(tx, call) for call in calls]
                 self._finish(tx)
@@ -116,8 +116,8 @@ class Engine:
             StoreError: The transaction failed; nothing was done.
         """
         with self._lock:
-            changes = self.database.connection.total_changes
             tx = self.database.begin(self._clock(), self.me.id, write=write)
+            changes = self.database.connection.total_changes
             try:
                 result = work(tx)
                 self._finish(tx)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import random
 import signal
 import sqlite3
 import stat
@@ -155,6 +156,42 @@ async def test_closing_with_requests_in_flight_answers_or_fails_each_of_them(tmp
     for number in acknowledged:
         assert (await ask(again, "promise.get", id=f"p{number}"))[0] == 200
     await again.stop()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_closing_at_any_moment_leaves_nothing_open(tmp_path, seed):
+    """Also while the file is still being opened, by `start()` or by the first request."""
+    rng = random.Random(seed)
+    others = set(threading.enumerate())
+    connection = SqliteConnection(
+        tmp_path / "a.db", synchronous=rng.choice(["normal", "full"]), pid="closing"
+    )
+    starting = asyncio.create_task(connection.start()) if rng.random() < 0.5 else None
+    if starting is not None and rng.random() < 0.5:
+        await starting
+
+    async def go(number: int) -> None:
+        for turn in range(20):
+            await ask(connection, "promise.create", **promise(f"p{number}.{turn}"))
+            await ask(connection, "promise.search")
+            await ask(connection, "promise.settle", **settle(f"p{number}.{turn}"))
+
+    asking = [asyncio.create_task(go(number)) for number in range(rng.randint(1, 8))]
+    for _ in range(rng.choice([0, 1, 3, 10, 50, 200])):
+        await asyncio.sleep(0)
+    await connection.stop()
+    async with asyncio.timeout(10):
+        results = await asyncio.gather(*asking, *filter(None, [starting]), return_exceptions=True)
+    assert {type(result) for result in results} <= {type(None), store.ClosedError}
+    with pytest.raises(store.ClosedError):
+        await ask(connection, "promise.get", id="p")
+    assert set(threading.enumerate()) - others <= {
+        thread for thread in threading.enumerate() if thread.name.startswith("asyncio_")
+    }
+    with sqlite3.connect(tmp_path / "a.db") as other:
+        tables = other.execute("SELECT count(*) FROM sqlite_master WHERE name = 'members'")
+        if tables.fetchone() == (1,):
+            assert other.execute("SELECT count(*) FROM members").fetchone() == (0,)
 
 
 async def test_a_stopped_connection_refuses_until_it_is_started_again(connection):
