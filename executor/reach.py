@@ -72,6 +72,9 @@ _BUILTIN_CLASSES = frozenset(
 # Parameters that are annotated with them are files.
 _STREAMS = frozenset({"IO", "TextIO", "BinaryIO"})
 
+# Names that mean something although nothing is bound to them.
+_NOT_NEW = frozenset(vars(builtins)) | COMPUTING_MODULES | _STREAMS
+
 _SPECIAL_NAMES = frozenset(
     {
         "__name__", "__module__", "__qualname__", "__firstlineno__", "__static_attributes__",
@@ -121,7 +124,12 @@ def reaches_nothing_that_waits(mentioned: tuple[str, ...], namespace: dict[str, 
         mentioned: What :func:`names_of` answered.
         namespace: The live namespace; read, never written.
     """
-    return _Walk(namespace).is_harmless(mentioned)
+    get = namespace.get
+    for name in mentioned:
+        # New names and plain values, as most cells have alone, need no walk.
+        if type(get(name)) not in _PLAIN or (name not in namespace and name in _NOT_NEW):
+            return _Walk(namespace).is_harmless(mentioned)
+    return True
 
 
 class _Walk:
