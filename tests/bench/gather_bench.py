@@ -35,7 +35,7 @@ from worker import Worker
 ANSWER_S = 30.0
 
 #: Every how many steps a crash is tried, and how often.
-SIZES = {"quick": (8, 1), "normal": (2, 1), "full": (1, 4)}
+SIZES = {"quick": (8, 1), "normal": (2, 1), "full": (1, 2)}
 
 SHAPES = {
     "durable": ("single", "chains"),

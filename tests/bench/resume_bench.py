@@ -21,7 +21,7 @@ from restate_server import Server
 from worker import Worker
 
 #: (rounds, steps recorded)
-SIZES = {"quick": (1, 50), "normal": (5, 500), "full": (15, 500)}
+SIZES = {"quick": (1, 50), "normal": (5, 500), "full": (9, 500)}
 
 #: A lease may have to run out first: the SDK's is a minute.
 LIMIT_S = 150.0

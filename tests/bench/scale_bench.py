@@ -71,9 +71,7 @@ async def measure(directory: Path, rounds: int, sizes: tuple[int, ...]) -> dict[
         "size_bytes": size_bytes,
         "opening_ms": opening_ms,
         "us": table,
-        "ratio": {
-            name: round(row[largest] / row[smallest], 2) for name, row in table.items()
-        },
+        "ratio": {name: round(row[largest] / row[smallest], 2) for name, row in table.items()},
     }
 
 
