@@ -8,7 +8,6 @@ comes it looks into the database itself, on a connection of its own that only re
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
@@ -23,8 +22,8 @@ __all__ = ["Sentinel"]
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two signs of life that the loop is asked for, and that it has for each:
-#: together with them, held code is stopped about a quarter of a second after its promise.
+#: Seconds that the loop has for a sign of life, and between two looks where it gives none:
+#: with what an interrupt takes, held code is stopped a quarter of a second after its promise.
 _ASK_EVERY_S = 0.08
 
 #: Seconds that the thread has to end; it takes a tenth of one, unless it is stopping code.
@@ -82,13 +81,21 @@ class Sentinel:
 
     def _run(self) -> None:
         connection = ReadOnlyConnection(self._path)
+        is_alive = True
+
+        def answered() -> None:
+            nonlocal is_alive
+            is_alive = True
+
         try:
             while self._waits_for_work():
-                sign = threading.Event()
-                with contextlib.suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(sign.set)
-                while not sign.wait(_ASK_EVERY_S) and not self._closed.is_set():
+                if not is_alive:
                     self._look(connection)
+                    continue
+                is_alive = False
+                self._loop.call_soon_threadsafe(answered)
+        except RuntimeError:
+            logger.debug("the event loop was closed")
         finally:
             _at_once(connection.stop())
 
@@ -101,11 +108,12 @@ class Sentinel:
         for execution_id, stop in list(self._watched.items()):
             try:
                 state = _state_of(connection, execution_id)
+                if state not in _NOT_OURS and self._watched.pop(execution_id, None) is not None:
+                    stop(state)
             except ConnectorError as error:
                 logger.debug("cannot look for %s: %s", execution_id, error)
-                return
-            if state not in _NOT_OURS and self._watched.pop(execution_id, None) is not None:
-                stop(state)
+            except Exception:
+                logger.exception("%s was settled elsewhere and cannot be stopped", execution_id)
 
 
 def _state_of(connection: ReadOnlyConnection, promise_id: str) -> str:
