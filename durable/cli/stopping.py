@@ -28,7 +28,7 @@ __all__ = ["Stopper"]
 #: Seconds in which a loop that is alive answers.
 ANSWER_S = 1.0
 
-#: Seconds that the code has for its cleanup (``finally``, ``__aexit__``), and the store to close.
+#: Seconds for the code's cleanup and for handing back: more than both take where all is well.
 CLEANUP_S = 10.0
 
 #: Seconds that threads have to end after everything else has.
