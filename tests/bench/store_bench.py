@@ -403,8 +403,11 @@ async def memory(bench: Bench, quick: bool) -> dict[str, Any]:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is not swapped out."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    """Memory of this process alone: not pages of mapped files, nor what is swapped out."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("no RssAnon in /proc/self/status")
 
 
 PARTS: dict[str, Callable[[Bench, bool], Awaitable[dict[str, Any]]]] = {
