@@ -122,7 +122,7 @@ def _tags(text: bytes) -> _Tags | None:
         tags = _decode_tags(text) or {}
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    if kind_of(tags) or "resonate:delay" in tags:
+    if kind_of(tags) or "resonate:delay" in tags or wire.own_tags(tags):
         return None
     if wire.ORIGIN_SEPARATOR in tags.get("resonate:origin", ""):
         return None

@@ -105,10 +105,19 @@ def columns(row: PromiseRow) -> tuple[object, ...]:
     return msgspec.structs.astuple(row)
 
 
+def insert(tx: Transaction, row: PromiseRow, tags: dict[str, str] | None) -> bool:
+    """Insert a promise and what searches need of it; False when it exists."""
+    if not tx.execute(sql.PROMISE_INSERT, columns(row)).rowcount:
+        return False
+    for name, content in wire.own_tags(tags):
+        tx.run(sql.LABEL_ADD, name, content, row.id)
+    return True
+
+
 def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | None:
     """Insert a promise, with its task when it has a target; None when it exists."""
     row = new_row(data, created_ms)
-    if not tx.execute(sql.PROMISE_INSERT, columns(row)).rowcount:
+    if not insert(tx, row, data.tags):
         return None
     if row.kind:
         tx.must_sync = True

@@ -27,6 +27,15 @@ CREATE INDEX roots_settled ON promises (settled_at) WHERE state <> 0 AND instr(i
 CREATE INDEX roots_lapsing ON promises (timeout_at)
   WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
 
+-- The tags that are a user's own (not resonate:*), for searches.
+CREATE TABLE labels (
+  name       TEXT NOT NULL,
+  content    TEXT NOT NULL,
+  promise_id TEXT NOT NULL,
+  PRIMARY KEY (name, content, promise_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX labels_promise ON labels (promise_id);
+
 -- state: 0 pending, 1 acquired, 2 suspended, 3 halted, 4 fulfilled
 -- due_at: end of the lease when acquired, next time to send again when pending
 -- timeout_at: the deadline of its promise, from which it reads as fulfilled

@@ -54,6 +54,11 @@ _TAGS: Final = msgspec.json.Decoder(dict[str, str])
 #: Tags looked for as text before all are compared: SQLite nests at most 1,000 conditions.
 _AS_TEXT: Final = 16
 
+#: As PROMISES, for those with a tag of a user's own.
+LABELLED: Final = (
+    f"SELECT {PROMISE_COLUMNS} FROM labels CROSS JOIN promises ON id = promise_id "  # noqa: S608  # constants only
+    "WHERE name = :name AND content = :content AND promise_id > :cursor"
+)
 PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > :cursor"  # noqa: S608  # constants only
 
 #: The promises that read as being in a state at a time, in parts. Those by `state + 0`
@@ -158,8 +163,11 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     """promise.search: promises of a state, with all the given tags."""
     limit = data.limit or wire.SEARCH_DEFAULT
     parameters = {"cursor": data.cursor or "", "now": now_ms, "limit": limit + 1}
-    page = PROMISES
     bounds = _lineage_bounds(data.tags)
+    own = wire.own_tags(data.tags) if bounds is None else []
+    page, by = (LABELLED, "promise_id") if own else (PROMISES, "id")
+    if own:
+        parameters["name"], parameters["content"] = own[0]
     if bounds is not None:
         first, parameters["end"] = bounds
         if (data.cursor or "") < first:
@@ -168,13 +176,16 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
         page += " AND id < :end"
     clauses, tagged = _tag_filter("tags", data.tags)
     parts = STATES[data.state] if data.state is not None else ("true",)
-    statement = " UNION ALL ".join(_part(page, part, clauses) for part in parts)
+    if own:
+        statement = f"{page} AND ({' OR '.join(f'({part})' for part in parts)}){clauses}"
+    else:
+        statement = " UNION ALL ".join(_part(page, part, clauses) for part in parts)
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [promise_record(PromiseRow(*row), now_ms) for row in rows[:limit]]
         return 200, PromisePage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(f"{statement} ORDER BY id LIMIT :limit", parameters | tagged, answer)
+    return Query(f"{statement} ORDER BY {by} LIMIT :limit", parameters | tagged, answer)
 
 
 def tasks(data: wire.TaskSearch, now_ms: int) -> Query:

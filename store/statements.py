@@ -23,6 +23,7 @@ PROMISE_INSERT: Final = (
     f"INSERT INTO promises ({PROMISE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?) "  # noqa: S608  # constants only
     "ON CONFLICT (id) DO NOTHING"
 )
+LABEL_ADD: Final = "INSERT OR IGNORE INTO labels (name, content, promise_id) VALUES (?, ?, ?)"
 PROMISE_SETTLE: Final = "UPDATE promises SET state = ?, value = ?, settled_at = ? WHERE id = ?"
 #: Same-branch promises other than one: those under the branch, and the branch itself.
 BRANCH: Final = (

@@ -162,7 +162,7 @@ def _create_claimed(tx: Transaction, data: wire.TaskCreate) -> Answer:
     action = data.action.data
     row = promise_ops.new_row(action, tx.now_ms)
     target = (action.tags or {})["resonate:target"]
-    tx.execute(sql.PROMISE_INSERT, promise_ops.columns(row))
+    promise_ops.insert(tx, row, action.tags)
     if row.state != PENDING:
         tx.run(
             sql.TASK_INSERT, row.id, FULFILLED, 0, row.timeout_at, target, None, None, None, None

@@ -48,6 +48,7 @@ DELETE_PROMISE: Final = (
     "DELETE FROM outbox WHERE task_id = ?",
     "DELETE FROM outbox WHERE promise_id = ?",
     "DELETE FROM tasks WHERE id = ?",
+    "DELETE FROM labels WHERE promise_id = ?",
     "DELETE FROM promises WHERE id = ?",
 )
 

@@ -33,6 +33,9 @@ __all__ = [
 ORIGIN_SEPARATOR: Final = ":"
 LINEAGE_SEPARATOR: Final = "."
 
+#: How the names of the protocol's own tags begin.
+PROTOCOL_TAGS: Final = "resonate:"
+
 #: Most records a search answers with, and how many by default (schedules: 10).
 SEARCH_MAX: Final = 1000
 SEARCH_DEFAULT: Final = 100
@@ -298,6 +301,15 @@ def answer(kind: str, corr_id: str, status: int, data: object) -> str:
 def inner_answer(kind: str, corr_id: str, status: int, data: object) -> object:
     """The answer to the request nested in a fence."""
     return _AnswerEnvelope(kind, _AnswerHead(corr_id, status), data)
+
+
+def own_tags(tags: dict[str, str] | None) -> list[tuple[str, str]]:
+    """The tags that are a user's own; the others are the protocol's.
+
+    >>> own_tags({"resonate:scope": "local", "customer": "7"})
+    [('customer', '7')]
+    """
+    return [tag for tag in (tags or {}).items() if not tag[0].startswith(PROTOCOL_TAGS)]
 
 
 # -- what makes a request's data invalid, beyond its types ------------------------------

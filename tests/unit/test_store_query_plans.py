@@ -121,6 +121,15 @@ def test_a_search_by_state_passes_over_no_promise_of_another(connection, state, 
     assert not any(step.startswith("SCAN promises") for step in steps), steps
 
 
+@pytest.mark.parametrize("state", [None, "pending", "resolved", "rejected_timedout"])
+def test_a_search_by_a_tag_of_ones_own_reads_those_that_have_it(connection, state):
+    query = search.promises(wire.PromiseSearch(state=state, tags={"colour": "red", "a": "b"}), 0)
+    assert plan(connection, query.statement, query.parameters) == [
+        "SEARCH labels USING PRIMARY KEY (name=? AND content=? AND promise_id>?)",
+        "SEARCH promises USING PRIMARY KEY (id=?)",
+    ]
+
+
 def test_a_search_for_open_tasks_passes_over_no_finished_one(connection):
     query = search.tasks(wire.TaskSearch(state="suspended"), 0)
     assert any("tasks_open" in step for step in plan(connection, query.statement, query.parameters))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from datetime import timedelta
 
 import pytest
-from store_support import START_MS, Clock, ask, promise, settle
+from store_support import GROUP, START_MS, Clock, ask, fence, promise, settle
 
 from store import SqliteConnection
 
@@ -111,3 +113,38 @@ async def test_more_tags_than_a_statement_has_conditions_are_compared(store):
     assert (status, [record["id"] for record in page["promises"]]) == (200, ["p"])
     status, page = await ask(store, "promise.search", tags=many | {"tag2999": "w"})
     assert (status, page["promises"]) == (200, [])
+
+
+async def test_a_tag_of_ones_own_is_found_however_its_promise_was_made_and_gone_with_it(
+    store, clock
+):
+    colour = {"colour": "red"}
+    await ask(store, "promise.create", **promise("plain") | {"tags": colour})
+    rooted = promise("run", START_MS + 10**7, target=GROUP)
+    rooted["tags"] |= colour
+    action = {"kind": "promise.create", "head": {}, "data": rooted}
+    await ask(store, "task.create", pid="w", ttl=60_000, action=action)
+    step = promise("run:1", origin="run", branch="run", parent="run")
+    step["tags"] |= colour
+    await ask(store, "task.fence", **fence("run", "promise.create", **step))
+    await ask(
+        store,
+        "schedule.create",
+        id="s",
+        cron="* * * * *",
+        promiseId="cron.{{.timestamp}}",
+        promiseTimeout=10**6,
+        promiseParam={},
+        promiseTags={"resonate:target": GROUP, **colour},
+    )
+    clock.now_ms += 60_000
+    await store.tick()
+    found = [record["id"] for record in await pages(store, 100, tags=colour)]
+    assert [id_.split(".")[0] for id_ in found] == ["cron", "plain", "run", "run:1"]
+    for id_ in found:
+        await ask(store, "promise.settle", **settle(id_))
+    clock.now_ms += 10**8
+    assert await store.gc(timedelta(seconds=1)) >= 4
+    assert await pages(store, 100, tags=colour) == []
+    with sqlite3.connect(store.path) as other:
+        assert other.execute("SELECT count(*) FROM labels").fetchone() == (0,)
