@@ -218,6 +218,7 @@ class SqliteConnection:
             self._locks = locks
             self._reader = Reader(self.path)
             self._syncer = Syncer(schema.log_path(self.path)) if self._full else None
+            database.look()  # what is open now is what has to stay
             self._engine = Engine(database, me, self._clock, self._accept)
 
     def _opened(self) -> None:
