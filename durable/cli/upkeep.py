@@ -59,7 +59,7 @@ def gc_command(request: GcRequest) -> None:
         raise Exit(ExitCode.USAGE, "say what is to go: --older-than AGE, such as 30d, or --vacuum")
     age_s = None if older_than is None else parse_duration(older_than, "--older-than", zero=True)
     path = str(needed_file(request.db, "gc"))
-    found: dict[str, int] = {"executions": 0, "promises": 0, "size_bytes": 0}
+    found: dict[str, int] = {"executions": 0, "orphans": 0, "promises": 0, "size_bytes": 0}
     deleted = shrunk = 0
     now_ms = round(time.time() * 1000)
     try:
@@ -68,7 +68,7 @@ def gc_command(request: GcRequest) -> None:
             before_ms = now_ms - round(age_s * 1000)
             with console(stderr=True).status("looking for executions that ended long ago"):
                 found = _preview(path, before_ms, now_ms)
-            if yes and found["executions"]:
+            if yes and found["promises"]:
                 with console(stderr=True).status(f"deleting {found['promises']} promises"):
                     deleted = asyncio.run(store_upkeep.collect(path, before_ms, now_ms))
         if request.vacuum and yes:
@@ -96,8 +96,11 @@ def gc_command(request: GcRequest) -> None:
 
 
 def _gc_lines(request: GcRequest, found: dict[str, int], free: int, shrunk: int) -> Iterator[str]:
+    orphans = _number(found["orphans"], "orphan")
+    lost = f" and {orphans} (steps whose root is gone)" if found["orphans"] else ""
     what = (
-        f"{_number(found['executions'], 'execution')} that ended over {request.older_than} ago: "
+        f"{_number(found['executions'], 'execution')} that ended over {request.older_than} ago"
+        f"{lost}: "
         f"{_number(found['promises'], 'promise')}, {size_text(found['size_bytes'])}"
     )
     if request.older_than is not None:
@@ -139,7 +142,7 @@ def _free_bytes(path: str) -> int:
 
 def _preview(path: str, before_ms: int, now_ms: int) -> dict[str, int]:
     """Count what a collection would delete, with the statements that it uses, on one snapshot."""
-    executions = promises = size_bytes = 0
+    executions = orphans = promises = size_bytes = 0
     with closing(sqlite3.connect(uri(path, "ro"), uri=True, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         roots = [
@@ -153,7 +156,18 @@ def _preview(path: str, before_ms: int, now_ms: int) -> dict[str, int]:
                 continue
             count, size = connection.execute(_WEIGHT, (root, *below)).fetchone()
             executions, promises, size_bytes = executions + 1, promises + count, size_bytes + size
-    return {"executions": executions, "promises": promises, "size_bytes": size_bytes}
+        for (origin,) in connection.execute(sql.ORPHANED_ORIGINS, ("", -1)).fetchall():
+            below = (f"{origin}:", f"{origin};")
+            if connection.execute(sql.YOUNG_BELOW, (*below, before_ms)).fetchone() is not None:
+                continue
+            count, size = connection.execute(_WEIGHT, (origin, *below)).fetchone()
+            orphans, promises, size_bytes = orphans + 1, promises + count, size_bytes + size
+    return {
+        "executions": executions,
+        "orphans": orphans,
+        "promises": promises,
+        "size_bytes": size_bytes,
+    }
 
 
 def backup_command(target: str, db: str | None, *, force: bool, json: bool) -> None:

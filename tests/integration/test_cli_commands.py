@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,20 @@ def test_gc_is_a_dry_run_until_it_is_told_otherwise(stored: Shell) -> None:
     assert stored.json("gc", "--older-than", "0")["executions"] == 0
     stored.run("gc", code=2)
     stored.run("gc", "--older-than", "old", code=2)
+
+
+def test_gc_names_and_deletes_steps_whose_root_is_gone(stored: Shell) -> None:
+    with closing(sqlite3.connect(stored.env["SOSTENUTO_DB"])) as connection, connection:
+        for table in ("tasks", "promises"):
+            connection.execute(f"DELETE FROM {table} WHERE id IN ('good', 'bad')")
+    assert stored.json("gc", "--older-than", "30d")["orphans"] == 0
+    found = stored.json("gc", "--older-than", "1ms")
+    assert (found["executions"], found["orphans"], found["promises"]) == (0, 2, 3)
+    dry = stored.run("gc", "--older-than", "1ms").stdout
+    assert "would delete 0 executions that ended over 1ms ago and 2 orphans" in dry
+    assert stored.json("gc", "--older-than", "1ms", "--yes")["deleted_promises"] == 3
+    assert stored.json("gc", "--older-than", "1ms")["orphans"] == 0
+    assert ids(stored) == ["waits"]
 
 
 LARGE = """
