@@ -94,7 +94,8 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
         if self.divergence is not None:
             return f"{self.execution_id} ({self.name}): {self.divergence}"
         end = "" if self.complete else ", to the end of an open history"
-        return f"{self.execution_id} ({self.name}): identical, {self.steps} steps{end}"
+        steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
+        return f"{self.execution_id} ({self.name}): identical, {steps}{end}"
 
     def check(self) -> None:
         """Raise where the code and the history differ.

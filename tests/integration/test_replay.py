@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import tenacity
 
@@ -93,6 +94,7 @@ async def test_unchanged_code_is_identical_and_nothing_is_written_or_executed(
     assert report.complete
     assert report.steps == 4
     assert str(report) == "x (crawl): identical, 4 steps"
+    assert str(msgspec.structs.replace(report, steps=1)) == "x (crawl): identical, 1 step"
     report.check()
     assert EXECUTED == []
     assert fingerprint(tmp_path) == before
