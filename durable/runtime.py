@@ -35,7 +35,7 @@ from durable.records import SOURCE_FUNCTION, ExecutionRecord, StepRecord
 from durable.registry import Registry, source_entry
 from durable.retries import retry_policy
 from durable.settling import settle
-from durable.signing import SigningKey
+from durable.signing import KEY_VARIABLE, SigningKey
 from durable.supervision import StopReason
 from durable.values import ValueCodec
 from durable.worker import Worker
@@ -219,6 +219,7 @@ class Durable:
         Raises:
             EngineUnavailableError: The engine does not answer.
             ConnectorError: The database cannot be used; the message names it and the remedy.
+            SigningKeyError: ``SOSTENUTO_SIGNING_KEY`` is too short; nothing was opened.
             AppClosedError: The app was closed; make a new one.
         """
         if self._closing:
@@ -226,6 +227,9 @@ class Durable:
             raise AppClosedError(msg)
         if self._app is not None:
             return
+        if KEY_VARIABLE in os.environ:
+            # A value would ask for it in the middle of an execution, which would fail for good.
+            self._signing_key()
         path = self._settings.url.path
         if self._default and path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

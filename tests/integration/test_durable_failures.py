@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from durable import Durable
-from durable.errors import ExecutionCancelledError, ExecutionTimeoutError, ReplayDivergenceError
+from durable.errors import (
+    ExecutionCancelledError,
+    ExecutionTimeoutError,
+    ReplayDivergenceError,
+    SigningKeyError,
+)
 from durable.supervision import is_own_exit
 
 pytestmark = pytest.mark.integration
@@ -237,3 +242,16 @@ async def test_a_function_that_no_worker_here_has_is_told_in_one_line(
     assert [record.levelname for record in told] == ["WARNING"]
     assert told[0].exc_info is None
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+
+async def test_a_signing_key_that_is_too_short_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOSTENUTO_SIGNING_KEY", "short")
+    app = Durable(tmp_path / "runs.db")
+    with pytest.raises(SigningKeyError, match=r"SOSTENUTO_SIGNING_KEY has 5 bytes.*unset it"):
+        await app.start()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("SOSTENUTO_SIGNING_KEY", "a key that is long enough")
+    async with app:
+        assert await app.run_source("x", "{1, 2}") == {1, 2}
