@@ -9,6 +9,7 @@ from resonate.types import PromiseRecord
 
 from durable.errors import ExecutionCancelledError, ExecutionTimeoutError, PromiseRejectedError
 from durable.failures import decode_failure
+from durable.notes import limit_s
 from durable.values import ValueCodec
 
 __all__ = ["record_error", "record_value"]
@@ -35,10 +36,9 @@ def record_error(
     """Return the exception that a record settled otherwise than resolved stands for."""
     data = record.value.data
     if record.state == "rejected_timedout":
-        limit_s = (record.timeout_at - record.created_at) / 1000
         return ExecutionTimeoutError(
             f"{_subject(record)} timed out: it was not settled by its deadline, "
-            f"{round(limit_s, 2):g} s after its start"
+            f"{limit_s(record.created_at, record.timeout_at):g} s after its start"
         )
     if record.state == "rejected_canceled":
         reason = f": {data}" if isinstance(data, str) and data else ""

@@ -31,7 +31,7 @@ from durable.entries import Entry
 from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
 from durable.failures import notes_of
-from durable.notes import excerpt, notes_id
+from durable.notes import excerpt, limit_s, notes_id
 from durable.records import SOURCE_FUNCTION
 from durable.scopes import bind, own_cells
 from durable.sentinel import Sentinel
@@ -417,7 +417,7 @@ class _Run:
     async def _limit_s(self) -> float:
         record = await self._own_record()
         created_at_ms = record.created_at if record is not None else self.started_at_ms
-        return round((self.timeout_at_ms - created_at_ms) / 1000, 2)
+        return limit_s(created_at_ms, self.timeout_at_ms)
 
     async def note_stop(self, reason: StopReason, supervisor: Supervisor[Any]) -> None:
         """Record why and where a timed-out or cancelled execution was stopped."""
