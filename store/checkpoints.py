@@ -79,6 +79,7 @@ class Checkpointer:
         try:
             with closing(self._connect()) as connection:
                 (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+                connection.execute("PRAGMA busy_timeout = 0")
                 failed = False
                 while True:
                     self._wake.wait(RETRY_S if failed else None)
@@ -91,7 +92,7 @@ class Checkpointer:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            schema.uri(self._path, "rw"), uri=True, isolation_level=None, timeout=0.0
+            schema.uri(self._path, "rw"), uri=True, isolation_level=None, timeout=RETRY_S
         )
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection

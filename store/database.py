@@ -43,33 +43,41 @@ class Database:
 
     Args:
         path: The file, prepared by `schema.prepare`.
+        wait_s: How long opening waits for others, such as the last one that closes the file
+            and folds its log; nothing waits afterwards.
 
     Attributes:
         created: What fences remember of the promises they created through it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, wait_s: float = 0.0) -> None:
         self.path = path
         self.os_pid = os.getpid()
         self.connection = sqlite3.connect(
             schema.uri(path, "rw"),
             uri=True,
             isolation_level=None,
-            timeout=0.0,
+            timeout=wait_s,
             check_same_thread=False,
             cached_statements=_STATEMENTS,
         )
         self._cursor = self.connection.cursor()
         self._execute = self._cursor.execute
-        for pragma in (
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = NORMAL",
-            "PRAGMA wal_autocheckpoint = 0",
-            "PRAGMA secure_delete = OFF",
-            "PRAGMA trusted_schema = OFF",
-            _CACHE,
-        ):
-            self._execute(pragma).fetchall()
+        try:
+            for pragma in (
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",
+                "PRAGMA wal_autocheckpoint = 0",
+                "PRAGMA secure_delete = OFF",
+                "PRAGMA trusted_schema = OFF",
+                _CACHE,
+                "SELECT id FROM members LIMIT 1",  # opens the log, while waiting is allowed
+                "PRAGMA busy_timeout = 0",
+            ):
+                self._execute(pragma).fetchall()
+        except BaseException:
+            self.connection.close()
+            raise
         self._log_path = schema.log_path(path)
         self._identity = _identity(path)
         self._log_identity: tuple[int, int] | None = None

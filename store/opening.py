@@ -30,7 +30,7 @@ def open_database(path: str) -> Database:
     """
     schema.prepare(path)
     try:
-        return Database(path)
+        return Database(path, LOCK_WAIT_S)
     except (sqlite3.Error, OSError) as error:
         raise errors.translate(error, path) from error
 

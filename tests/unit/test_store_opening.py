@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -209,3 +211,34 @@ async def test_a_link_that_leads_nowhere_is_refused(tmp_path):
     with pytest.raises(store.UnwritableError, match=r"a\.db"):
         await SqliteConnection(path).start()
     assert names(tmp_path) == ["a.db"]
+
+
+async def test_a_file_that_another_has_to_itself_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    """Whoever closes a file last folds its log away, and keeps others out meanwhile."""
+    prepare = schema.prepare
+
+    def prepare_and_be_overtaken(path):
+        prepare(path)
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(0.3, other.close).start()
+
+    monkeypatch.setattr(schema, "prepare", prepare_and_be_overtaken)
+    connection = SqliteConnection(tmp_path / "a.db")
+    status, _ = await ask(connection, "promise.create", **promise("p"))
+    assert status == 200
+    await connection.stop()
+
+
+async def test_a_file_is_opened_while_the_last_who_has_it_open_closes_it(tmp_path):
+    """Whoever closes a file last folds its log away, and keeps others out meanwhile."""
+
+    async def open_and_close(name):
+        for number in range(25):
+            connection = SqliteConnection(tmp_path / "a.db", pid=name)
+            status, _ = await ask(connection, "promise.create", **promise(f"{name}{number}"))
+            assert status == 200
+            await connection.stop()
+
+    await asyncio.gather(*(open_and_close(name) for name in "abcd"))
