@@ -74,8 +74,8 @@ test-fast: test-unit test-more  ## all tests but the slow ones, on the Python of
 test-unit: setup  ## the unit tests on the Python of .python-version, on every core
 	$(PYTHON) -m pytest -m "unit and not slow" -n auto --dist worksteal $(PYTEST_ARGS)
 
-test-more: setup  ## the tests with processes, signals and whole programs, one after another
-	$(PYTHON) -m pytest -m "not unit and not slow" $(PYTEST_ARGS)
+test-more: setup  ## the tests with processes, signals and whole programs, which mostly wait
+	$(PYTHON) -m pytest -m "not unit and not slow" -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-slow: setup  ## the long fault and scale tests
 	$(PYTHON) -m pytest -m slow $(PYTEST_ARGS)
