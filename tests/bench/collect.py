@@ -206,7 +206,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "benchmarks": {},
     }
     if options.source is not None:
-        report = json.loads(options.source.read_text())
+        now, report = report, json.loads(options.source.read_text())
+        if options.only:
+            report |= {key: now[key] for key in ("machine", "load", "at")}
     found = [] if options.source is not None and not options.only else scripts(options.only)
     for number, path in enumerate(found, 1):
         print(f"== {path.stem} ({number} of {len(found)})", file=sys.stderr, flush=True)
