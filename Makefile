@@ -42,10 +42,12 @@ help:  ## what each target does
 # `uv sync` answers in a fraction of a second, and offline, when there is nothing to do; asking it
 # every time also repairs an environment whose interpreter was upgraded away. Compiled at once, as
 # a process that resumes after a kill pays for importing the SDK first: 0.3 s compiled, 1.2 s not.
+# Our own packages too, as PYTHONDONTWRITEBYTECODE would have each process compile them again.
 setup:  ## uv, CPython and .venv from the lock file (run by every other target)
 	@set -e; uv=$$(scripts/find-uv); \
 	python=$$(scripts/find-python "$(DEV_PYTHON)"); \
-	"$$uv" sync --locked --quiet --compile-bytecode $(SYNC_ARGS) --python "$${python:-$(DEV_PYTHON)}"
+	"$$uv" sync --locked --quiet --compile-bytecode $(SYNC_ARGS) --python "$${python:-$(DEV_PYTHON)}"; \
+	"$${UV_PROJECT_ENVIRONMENT:-.venv}/bin/python" -m compileall -q executor promises store durable
 
 demo: setup  ## count the standard library in durable steps; kill it and run it again
 	@mkdir -p $(dir $(DEMO_DB))

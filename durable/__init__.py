@@ -8,8 +8,9 @@ Names are loaded when they are first used, so that the command line starts witho
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from durable.loading import load
 
 if TYPE_CHECKING:
     from durable.context import DurableContext as DurableContext
@@ -61,7 +62,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    value = getattr(import_module(home), name)
+    value = getattr(load(home), name)
     globals()[name] = value
     return value
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from durable.loading import load
+
 __all__ = ["main"]
 
 
 def main() -> Any:
     """Run the command line; ends the process with a documented exit code."""
     try:
-        from durable.cli import main as run
-
-        return run()
+        return load("durable.cli").main()
     except KeyboardInterrupt:
         print("sostenuto: interrupted", file=sys.stderr)
         sys.exit(130)
