@@ -1,9 +1,9 @@
 """The same program on every engine: only the URL changes.
 
-SQLite is always tested, and HTTP over a server of the tests' own on loopback. Others are
-where an address is given in the environment: ``SOSTENUTO_TEST_POSTGRES=postgresql://...`` of a
-database with resonate-pg's schema, ``SOSTENUTO_TEST_NATS`` and ``SOSTENUTO_TEST_SERVER``
-(``http://...``) of a running server.
+SQLite is always tested, and HTTP over a server of the tests' own on loopback; NATS over a broker
+of the tests' own where ``nats-server`` is installed. Others are where an address is given in the
+environment: ``SOSTENUTO_TEST_POSTGRES=postgresql://...`` of a database with resonate-pg's schema,
+``SOSTENUTO_TEST_NATS`` and ``SOSTENUTO_TEST_SERVER`` (``http://...``) of a running server.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 import tenacity
 from integration.http_server import http_server
+from integration.nats_server import available as nats_available
+from integration.nats_server import nats_server
 
 from durable import Durable
 from durable.errors import (
@@ -52,6 +54,10 @@ async def url(request: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> A
             yield served
         return
     address = os.environ.get(f"SOSTENUTO_TEST_{request.param}")
+    if not address and request.param == "NATS" and nats_available():
+        async with nats_server(tmp_path / "server.db") as served:
+            yield served
+        return
     if not address:
         pytest.skip(f"set SOSTENUTO_TEST_{request.param} to an address to test this engine")
     yield address
