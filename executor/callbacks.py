@@ -15,6 +15,7 @@ from types import BuiltinFunctionType, MethodType
 from typing import Any
 
 from executor.contained import is_from_keyboard
+from executor.monitoring import end_turn
 from executor.outcome import drop_own_frame
 from executor.runs import CURRENT_RUN, Run, current_run
 
@@ -94,6 +95,8 @@ def _contained(callback: Callable[..., object], run: Run) -> Callable[..., objec
             if is_from_keyboard(error):
                 raise
             run.owner.lose(callback, error, run)
+        finally:
+            end_turn()
 
     with suppress(Exception):  # the user's callable may have attributes of its own
         functools.update_wrapper(contained, callback)

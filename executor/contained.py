@@ -13,6 +13,7 @@ import opcode
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from executor.monitoring import end_turn
 from executor.outcome import drop_own_frame, users_traceback
 
 __all__ = ["ContainedCoroutine", "is_from_keyboard"]
@@ -37,6 +38,7 @@ class ContainedCoroutine(Coroutine[Any, Any, Any]):
             return self.contained_coroutine.send(value)
         except BaseException as error:
             drop_own_frame(error)
+            end_turn()
             if not _is_contained(error):
                 raise
             return _end_task(error)
@@ -47,6 +49,7 @@ class ContainedCoroutine(Coroutine[Any, Any, Any]):
             return self.contained_coroutine.throw(*raised)
         except BaseException as error:
             drop_own_frame(error)
+            end_turn()
             if not _is_contained(error):
                 raise
             return _end_task(error)

@@ -2,19 +2,21 @@
 
 Static analysis cannot know every function. While a cell runs on the event loop, the calls in its
 own code are timed: ``sys.monitoring`` events on the cell's code objects, functions included. A
-call costs 0.2 to 0.5 microseconds more, and hot loops are soon left alone. One that holds the
-loop for long becomes a :class:`Stall`: a note for the user, and a lesson for the next run of the
-same source.
+call costs 0.2 to 0.4 microseconds more, most of it two looks at the clock, and a place that has
+made a thousand quick calls is left alone. One that holds the loop for long becomes a
+:class:`Stall`: a note for the user, and a lesson for the next run of the same source.
 """
 
 import contextlib
 import contextvars
 import linecache
+import math
 import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +28,7 @@ __all__ = [
     "Experience",
     "LoopWatch",
     "Stall",
+    "end_turn",
     "experience",
     "name_of",
     "observe",
@@ -34,11 +37,16 @@ __all__ = [
 STALL_THRESHOLD_S: Final = 0.1
 """A loop held for longer has stalled; asyncio's own ``slow_callback_duration`` is the same."""
 
+_SAMPLE_EVERY = 64  # calls; which place makes so many of them is looked at this often
+_MAX_SAMPLES = 16  # of one place, which is then left alone: about a thousand calls
 _MAX_STALLS = 8  # noted for one run: the first ones; a loop of slow calls makes no longer list
 _MAX_TIMED_CALLS = 50_000  # then the code is left alone: at 0.4 us a call this is 20 ms in all
 _MAX_SOURCES = 512
 _MAX_SOURCE_CHARS = 64 * 1024
 _EVENTS = sys.monitoring.events
+_RESUMABLE: Final = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+_NEVER_S: Final = math.inf
+_PACKAGE: Final = __name__.partition(".")[0] + "."
 _LOCAL_EVENTS: Final = _EVENTS.CALL | _EVENTS.PY_YIELD | _EVENTS.PY_RESUME
 
 
@@ -80,8 +88,8 @@ class LoopWatch:
     """
 
     __slots__ = (
-        "_clock", "_on_stall", "code", "function", "offset", "opened_s", "quick_calls", "stalls",
-        "threshold_s",
+        "_hits", "_on_stall", "clock", "code", "cooled", "function", "offset", "opened_s", "stalls",
+        "threshold_s", "timed_calls",
     )  # fmt: skip
 
     def __init__(
@@ -92,37 +100,53 @@ class LoopWatch:
     ) -> None:
         self.threshold_s = threshold_s
         self._on_stall = on_stall
-        self._clock = clock
-        self.opened_s = 0.0
+        self.clock = clock
+        self.opened_s = math.inf  # no span is open
         self.code: CodeType | None = None
         self.offset = 0
         self.function: Any = None
-        self.quick_calls = 0
+        self.timed_calls = 0
+        self._hits: dict[tuple[int, int], int] = {}
+        self.cooled: list[CodeType] = []
         self.stalls: list[Stall] = []
 
-    def enter(self, code: CodeType, offset: int, function: Any) -> bool:
-        """A call begins, or the cell is resumed (``function`` is None then).
-
-        Returns:
-            Whether this run has made so many calls that timing each of them costs too much.
-        """
-        now_s = self._clock()
-        if self.code is not None and now_s - self.opened_s >= self.threshold_s:
-            self._note(now_s)
+    def enter(
+        self, code: CodeType, offset: int, function: Any, frame: FrameType | None = None
+    ) -> None:
+        """A call begins, or the cell is resumed (``function`` is None then), in this frame."""
+        now_s = self.clock()
+        if now_s - self.opened_s >= self.threshold_s:
+            self.close(now_s, frame, is_resumed=True)
         self.code = code
         self.offset = offset
         self.function = function
         self.opened_s = now_s
-        self.quick_calls += 1
-        return self.quick_calls > _MAX_TIMED_CALLS
 
     def leave(self) -> None:
         """The call has returned, or the cell awaits or has ended."""
-        if self.code is not None:
-            now_s = self._clock()
-            if now_s - self.opened_s >= self.threshold_s:
-                self._note(now_s)
-            self.code = self.function = None
+        now_s = self.clock()
+        if now_s - self.opened_s >= self.threshold_s:
+            self.close(now_s)
+        self.opened_s = math.inf
+        self.function = None
+
+    def cool(self, code: CodeType, offset: int) -> Any:
+        """Decide, now and then, whether calls are to be timed on: here, or anywhere.
+
+        Returns:
+            What a callback of ``sys.monitoring`` returns to leave a place alone, or None.
+        """
+        key = (id(code), offset)
+        hits = self._hits[key] = self._hits.get(key, 0) + 1
+        is_spent = self.timed_calls > _MAX_TIMED_CALLS
+        if hits < _MAX_SAMPLES and not is_spent:
+            return None
+        self.cooled.append(code)
+        self.opened_s = math.inf
+        self.function = None
+        if is_spent:
+            remove_events(code, _LOCAL_EVENTS)
+        return sys.monitoring.DISABLE
 
     def add(self, stall: Stall) -> None:
         """Note a stall; a run that has many of them keeps the first ones."""
@@ -132,9 +156,19 @@ class LoopWatch:
                 with contextlib.suppress(Exception):  # it would be raised in the cell's own frame
                     self._on_stall(stall)
 
-    def _note(self, now_s: float) -> None:
+    def close(
+        self, now_s: float, frame: FrameType | None = None, *, is_resumed: bool = False
+    ) -> None:
+        """Note the span that is open as a stall.
+
+        Args:
+            now_s: When it ended.
+            frame: Where code of the session goes on, if it does: maybe in another turn of the
+                loop, and then the loop did not stand still.
+            is_resumed: Whether that frame has just been resumed.
+        """
         code, function = self.code, self.function
-        if code is None:
+        if code is None or (frame is not None and _is_another_turn(frame, is_resumed=is_resumed)):
             return
         call = None if function is None else name_of(function)
         line = _line_at(code, self.offset)
@@ -169,6 +203,19 @@ def observe(codes: Iterable[CodeType]) -> bool:
 _registered: list[bool] = []
 
 
+def rearm(codes: Iterable[CodeType], cooled: Iterable[CodeType]) -> None:
+    """Let the next run of a cell be timed again where this one has been left alone.
+
+    Args:
+        codes: The parts of the compiled cell.
+        cooled: Code objects with such places, of this cell or of others.
+    """
+    own = {id(code) for outer in codes for code in nested_codes(outer)}
+    for code in cooled:
+        if id(code) in own:
+            remove_events(code, _LOCAL_EVENTS)  # observe() puts them back
+
+
 def _register_callbacks() -> None:
     if not _registered:
         _registered.append(True)
@@ -179,30 +226,73 @@ def _register_callbacks() -> None:
         register(_EVENTS.PY_RESUME, _on_resume)
 
 
-def _on_call(code: CodeType, offset: int, function: Any, _argument: object) -> None:
-    watch = current_watch.get()
-    if watch is not None and watch.enter(code, offset, function):
-        # A hot loop: what it calls is quick, or the count would not have come so far.
-        watch.leave()
-        remove_events(code, _LOCAL_EVENTS)
+_here = current_watch.get
+
+
+def _on_call(code: CodeType, offset: int, function: Any, _argument: object) -> Any:
+    # As LoopWatch.enter() does, without the call: this runs at every call of a cell.
+    watch = _here()
+    if watch is None:
+        return None
+    now_s = watch.clock()
+    if now_s - watch.opened_s >= watch.threshold_s:
+        watch.close(now_s, sys._getframe(1))  # noqa: SLF001 - has no public twin
+    watch.code = code
+    watch.offset = offset
+    watch.function = function
+    watch.opened_s = now_s
+    watch.timed_calls = timed_calls = watch.timed_calls + 1
+    return None if timed_calls % _SAMPLE_EVERY else watch.cool(code, offset)
 
 
 def _on_return(_code: CodeType, _offset: int, _function: object, _argument: object) -> None:
-    watch = current_watch.get()
+    watch = _here()
     if watch is not None:
-        watch.leave()
+        now_s = watch.clock()
+        if now_s - watch.opened_s >= watch.threshold_s:
+            watch.close(now_s)
+        watch.opened_s = _NEVER_S
+        watch.function = None
 
 
 def _on_yield(_code: CodeType, _offset: int, _value: object) -> None:
-    watch = current_watch.get()
+    end_turn()
+
+
+def _on_resume(code: CodeType, offset: int) -> None:
+    watch = _here()
+    if watch is not None:
+        watch.enter(code, offset, None, sys._getframe(1))  # noqa: SLF001 - has no public twin
+
+
+def end_turn() -> None:
+    """Code of a cell gives the loop back: whatever is open ends here."""
+    watch = _here()
     if watch is not None:
         watch.leave()
 
 
-def _on_resume(code: CodeType, offset: int) -> None:
-    watch = current_watch.get()
-    if watch is not None:
-        watch.enter(code, offset, None)
+def _is_another_turn(frame: FrameType, *, is_resumed: bool) -> bool:
+    """Whether the loop has called the session's code anew since the span was opened.
+
+    A function that ends in a call of Python code leaves its span open: no event says that it has
+    returned. Tasks and the callbacks that are contained close it when they end; what is left are
+    functions that the loop calls unseen, such as the methods of a protocol.
+    """
+    lowest = frame
+    below = frame.f_back
+    while below is not None:
+        if below.f_globals is frame.f_globals:
+            lowest = below
+        below = below.f_back
+    code, caller = lowest.f_code, lowest.f_back
+    if code.co_flags & _RESUMABLE:
+        # Resumed by the loop: what was open before is over. Later spans have begun after that.
+        return is_resumed and lowest is frame
+    if code.co_name == "<module>":
+        return False
+    name = None if caller is None else caller.f_globals.get("__name__")
+    return not (isinstance(name, str) and name.startswith(_PACKAGE))
 
 
 def _line_at(code: CodeType, offset: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from executor.compiler import CompiledCell
 from executor.interrupts import Guard, InterruptError, Position, awaiting_frames, position_of
 from executor.modes import ExecutionMode
-from executor.monitoring import LoopWatch, Stall, current_watch, experience, observe
+from executor.monitoring import LoopWatch, Stall, current_watch, experience, observe, rearm
 from executor.outcome import Outcome
 from executor.routing import Route
 from executor.runs import Run
@@ -188,6 +188,9 @@ class Supervisor:
         if watch is None:
             return
         watch.leave()
+        if watch.cooled:
+            rearm(cell.codes, watch.cooled)
+            watch.cooled.clear()
         if not watch.stalls and held_s is not None and held_s >= watch.threshold_s:
             watch.add(Stall(cell.filename, 1, None, held_s))
         if watch.stalls:

@@ -21,12 +21,12 @@ pytestmark = pytest.mark.unit
 FILENAME = "<monitored cell>"
 
 
-async def run_watched(source, namespace=None, threshold_s=0.02):
+async def run_watched(source, namespace=None, threshold_s=0.02, clock=time.perf_counter):
     """Run the source on this loop under a watch and return what it noted."""
     code = compile(source, FILENAME, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     linecache.cache[FILENAME] = (len(source), None, source.splitlines(keepends=True), FILENAME)
     assert observe([code])
-    watch = LoopWatch(threshold_s)
+    watch = LoopWatch(threshold_s, clock)
     token = current_watch.set(watch)
     try:
         result = eval(code, {} if namespace is None else namespace)
@@ -130,12 +130,80 @@ async def test_a_loop_of_many_slow_calls_makes_a_short_list():
     assert len(stalls) == 8
 
 
-async def test_a_hot_loop_is_soon_left_alone():
-    source = "def f():\n    for _ in range(60_000): len('')\nf()\n"
+async def test_a_hot_loop_is_soon_left_alone_and_the_calls_after_it_are_not():
+    timed = []
+
+    def clock():
+        timed.append(None)
+        return time.perf_counter()
+
+    source = (
+        "import time\ndef f():\n    for _ in range(60_000): len('')\n    time.sleep(0.05)\nf()\n"
+    )
+    assert [each.call for each in await run_watched(source, clock=clock)] == ["time.sleep"]
+    assert len(timed) < 3_000
+
+
+async def test_very_many_calls_at_many_places_are_left_alone_together():
+    source = "def f():\n    for _ in range(700):\n" + "        len('')\n" * 100 + "f()\n"
     namespace = {}
     await run_watched(source, namespace)
     events = sys.monitoring.get_local_events(tool_id(), namespace["f"].__code__)
     assert not events & sys.monitoring.events.CALL
+
+
+async def test_a_place_that_was_left_alone_is_timed_again_when_the_cell_is_repeated():
+    source = "for pause_s in pauses: time.sleep(pause_s)\nawait asyncio.sleep(0)"
+    async with AsyncExecutor() as ex:
+        await ex.execute("import time\npauses = [0] * 5_000 + [0.15]")
+        await ex.execute(source)
+        assert [each.topic for each in ex.notes] == ["routing"]
+        await ex.execute("pauses = [0.15]")
+        await ex.execute(source)
+        assert "time.sleep" in next(each.text for each in ex.notes if each.topic == "stall")
+    experience.forget()
+
+
+LAST_CALLS_OF_A_TURN = {
+    "task": (
+        "async def last():\n"
+        "    await asyncio.sleep(0)\n"
+        "    textwrap.dedent('x')\n"
+        "task = asyncio.create_task(last())\n"
+    ),
+    "failing task": (
+        "async def last():\n"
+        "    await asyncio.sleep(0)\n"
+        "    textwrap.dedent(None)\n"
+        "task = asyncio.create_task(last())\n"
+        "task.add_done_callback(lambda task: task.exception())\n"
+    ),
+    "callback": (
+        "def last():\n    textwrap.dedent('x')\nasyncio.get_running_loop().call_later(0.01, last)\n"
+    ),
+    "protocol": (
+        "import socket\n"
+        "ours, theirs = socket.socketpair()\n"
+        "class Last(asyncio.Protocol):\n"
+        "    def data_received(self, data):\n"
+        "        len(data)\n"
+        "        textwrap.dedent('x')\n"
+        "loop = asyncio.get_running_loop()\n"
+        "transport, _ = await loop.create_connection(Last, sock=ours)\n"
+        "theirs.send(b'x')\n"
+        "await asyncio.sleep(0.15)\n"
+        "theirs.send(b'x')\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("setup", LAST_CALLS_OF_A_TURN.values(), ids=LAST_CALLS_OF_A_TURN)
+async def test_a_loop_that_idles_after_the_last_call_of_a_turn_has_not_stalled(setup):
+    source = f"import asyncio, textwrap\n{setup}await asyncio.sleep(0.15)\nstr(1)"
+    async with AsyncExecutor() as ex:
+        assert await ex.execute(source) == "1"
+        assert [each.topic for each in ex.notes] == ["routing"], ex.notes
+        await ex.execute("if 'transport' in globals(): transport.close(); theirs.close()")
 
 
 async def test_observed_code_runs_the_same_without_a_watch():
