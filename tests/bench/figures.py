@@ -77,4 +77,15 @@ def versions() -> dict[str, Any]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    if "resonate-pg" not in peers()[1]:
+        found["PostgreSQL"] = _postgres()
     return found
+
+
+def _postgres() -> str:
+    """The version of the server that ``BENCH_POSTGRES`` names."""
+    import psycopg
+
+    with psycopg.connect(os.environ["BENCH_POSTGRES"]) as connection:
+        version = connection.info.server_version
+    return f"{version // 10000}.{version % 10000}"
