@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from typing import Annotated, Any
 
@@ -406,12 +409,34 @@ def doctor(db: Database = None, json: AsJson = False) -> None:
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; ends the process with a documented exit code."""
     try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except OSError as error:
+        code = _output_lost(error)
+    sys.exit(code)
+
+
+def _run(argv: list[str] | None) -> int:
+    """Run one command and return its exit code."""
+    try:
         app(args=argv, prog_name="sostenuto", standalone_mode=True)
     except Exit as end:
         if end.message:
             print(f"sostenuto: {end.message}", file=sys.stderr)
-        sys.exit(int(end.code))
+        return int(end.code)
     except SystemExit as end:
         if end.code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
             print("sostenuto: interrupted", file=sys.stderr)
-        raise
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return int(ExitCode.DONE)
+
+
+def _output_lost(error: OSError) -> int:
+    """Say that output could not be written, and keep the interpreter from trying again."""
+    from durable.cli.output import loss_text
+
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if error.errno != errno.EPIPE:
+        print(f"sostenuto: {loss_text(error)}", file=sys.stderr)
+    return int(ExitCode.RAISED)

@@ -39,6 +39,8 @@ _LOG_BYTES_MOST = 64 << 20
 #: Room within a file that is worth a word, where it is also half of the file.
 _FREE_BYTES_WORTH = 8 << 20
 
+_OTHER_FILE = "name another file with --db"
+
 #: Clocks of one machine agree; a store's newest time may be this far ahead all the same.
 _SKEW_MS_MOST = 2_000
 
@@ -92,15 +94,27 @@ def _print(findings: list[Finding], *, json: bool) -> None:
         documents = [msgspec.to_builtins(finding) for finding in findings]
         print(json_module.dumps(documents, indent=2, ensure_ascii=False))
         return
-    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
 
     out = console()
     colours = {"ok": "green", "note": "cyan", "warning": "yellow", "problem": "red"}
+    if not out.is_terminal:
+        for finding in findings:
+            print(f"{finding.level:8} {finding.check:14} {finding.text}")
+            if finding.remedy:
+                print(f"{'':8} {'':14} -> {finding.remedy}")
+        return
+    table = Table.grid(padding=(0, 1))
+    for width in (8, 14, None):
+        table.add_column(width=width, overflow="fold")
     for finding in findings:
-        level = f"[{colours[finding.level]}]{finding.level:8}[/]"
-        out.print(f"{level} {finding.check:14} {escape(finding.text)}")
+        table.add_row(
+            Text(finding.level, colours[finding.level]), finding.check, Text(finding.text)
+        )
         if finding.remedy:
-            out.print(f"{'':8} {'':14} -> {escape(finding.remedy)}")
+            table.add_row("", "", Text(f"-> {finding.remedy}"))
+    out.print(table)
 
 
 def _installation() -> Iterator[Finding]:
@@ -131,7 +145,7 @@ def _remote(db: str | None) -> tuple[list[Finding], ExitCode]:
     """Ask an engine for something and measure how long it takes."""
 
     async def ask() -> float:
-        async with opened(db, works=False) as app:
+        async with opened(db) as app:
             began = time.perf_counter()
             await app.engine.promises.search(None, None, 1, None)
             return time.perf_counter() - began
@@ -145,12 +159,16 @@ def _remote(db: str | None) -> tuple[list[Finding], ExitCode]:
 
 
 def _store(path: Path) -> tuple[list[Finding], ExitCode]:
-    findings = [*_permissions(path), *_disk(path)]
+    if not path.is_file():
+        text = f"{path} is {'a directory' if path.is_dir() else 'no file'}"
+        return [Finding("the store", "problem", text, _OTHER_FILE)], ExitCode.UNREACHABLE
+    findings: list[Finding] = []
     try:
         with closing(sqlite3.connect(schema.uri(str(path), "ro"), uri=True)) as connection:
             broken = _format(connection, path)
             if broken is not None:
-                return [*findings, broken], ExitCode.UNREACHABLE
+                return [broken], ExitCode.UNREACHABLE
+            findings += [*_permissions(path), *_disk(path)]
             findings += _journal(connection, path)
             findings += _members(connection, path)
             findings += _clock(connection)
@@ -168,6 +186,10 @@ def _store(path: Path) -> tuple[list[Finding], ExitCode]:
             )
         problems = asyncio.run(upkeep.check(str(path)))
     except (StoreError, sqlite3.Error) as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+            text = f"{path} is not a SQLite database"
+            return [Finding("the store", "problem", text, _OTHER_FILE)], ExitCode.UNREACHABLE
+        findings = findings or [*_permissions(path), *_disk(path)]
         remedy = "restore a copy made with sostenuto backup; the file was left as it is"
         return [*findings, Finding("the store", "problem", str(error), remedy)], (
             ExitCode.UNREACHABLE
@@ -252,7 +274,7 @@ def _format(connection: sqlite3.Connection, path: Path) -> Finding | None:
     (found,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != schema.APPLICATION_ID:
         text = f"{path} is not a Sostenuto database"
-        return Finding("the store", "problem", text, "name another file with --db")
+        return Finding("the store", "problem", text, _OTHER_FILE)
     if found > schema.VERSION:
         text = f"{path} has schema version {found}; this version reads {schema.VERSION}"
         return Finding("the store", "problem", text, "upgrade sostenuto")

@@ -29,7 +29,7 @@ def show_command(db: str | None, id: str, *, json: bool) -> None:
     """Show one execution."""
 
     async def read() -> tuple[ExecutionRecord, list[StepRecord], list[ExecutionRecord]]:
-        async with opened(db, works=False) as app:
+        async with opened(db) as app:
             shown = await current_id(app, id)
             history = [run for run in await generations(app, id) if run.id != shown]
             return *await _read(app, shown), history
@@ -116,7 +116,7 @@ def tree_command(db: str | None, id: str, *, json: bool, watch: bool) -> None:
 
 
 async def _tree(db: str | None, id: str, *, json: bool, watch: bool) -> None:
-    async with opened(db, works=False) as app:
+    async with opened(db) as app:
         id = await current_id(app, id)
         root = _nest(*await _read(app, id))
         if not watch:

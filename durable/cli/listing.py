@@ -93,7 +93,7 @@ async def _listed(request: ListRequest) -> list[ExecutionRecord]:
     now_s = time.time()
     newest_s = now_s - _ago_s(request.older_than, "--older-than", 0.0)
     oldest_s = now_s - _ago_s(request.newer_than, "--newer-than", now_s)
-    async with opened(request.db, works=False) as app:
+    async with opened(request.db) as app:
         states: list[str | None] = [*request.state] or [None]
         for state in states:
             async for record in app.executions(state=state):

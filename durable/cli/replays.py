@@ -92,7 +92,7 @@ async def _replayed(
     if code is not None and db is None:
         return await areplay(code, subject, limit_s=limit_s)
     existing_file(db)
-    async with opened(db, works=False) as reader:
+    async with opened(db) as reader:
         if code is not None:
             for entry in code.registry:
                 if reader.registry.find(entry.name, entry.version) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
+import errno
 import shlex
 import sys
 import time
@@ -14,6 +14,8 @@ import msgspec
 
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.generations import generations, next_id
+from durable.cli.groups import group_of, recorded_group
+from durable.cli.output import guarded_output, loss_text
 from durable.cli.progress import Activity, make_progress
 from durable.cli.render import print_failure, print_result, record_json
 from durable.cli.source_files import (
@@ -32,7 +34,8 @@ from durable.errors import (
     ReplayDivergenceError,
     UnknownExecutionError,
 )
-from durable.records import ExecutionRecord
+from durable.guards import validated_id
+from durable.records import SOURCE_FUNCTION, ExecutionRecord
 from durable.runtime import Durable
 
 __all__ = ["RunRequest", "run_command"]
@@ -72,9 +75,6 @@ def run_command(request: RunRequest) -> None:
     wait_s = _wait_s(request.wait)
     if source.path is not None:
         sys.path.insert(0, str(source.path.parent))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A step that is done never runs again, so what it printed must not die in a buffer.
-        sys.stdout.reconfigure(line_buffering=True)
     code = asyncio.run(_run(request, source, timeout_s, wait_s))
     if code is not ExitCode.DONE:
         raise Exit(code)
@@ -91,19 +91,37 @@ def _wait_s(wait: str | None) -> float | None:
 async def _run(
     request: RunRequest, source: SourceText, timeout_s: float | None, wait_s: float | None
 ) -> ExitCode:
-    base_id = request.id if request.id is not None else default_id(source)
+    base_id = _base_id(request, source)
     stopper = Stopper(_say)
-    stopper.farewell = (
-        f"interrupted; steps that are done stay done. Resume with: {_resume(request, base_id)}"
-    )
-    with stopper.handling():
+    farewell = f"steps that are done stay done. Resume with: {_resume(request, base_id)}"
+    stopper.farewell = f"interrupted; {farewell}"
+    lost: list[OSError] = []
+
+    def lose(error: OSError) -> None:
+        lost.append(error)
+        stopper.stop(f"{loss_text(error)}: stopped; {farewell}")
+
+    with stopper.handling(), guarded_output(lose):
         try:
-            return await _run_until(stopper, request, source, base_id, timeout_s, wait_s)
+            code = await _run_until(stopper, request, source, base_id, timeout_s, wait_s)
         except asyncio.CancelledError:
             if not stopper.interrupted.is_set():
                 raise
             _say("interrupted before anything ran")
             return ExitCode.INTERRUPTED
+        sys.stdout.flush()
+        if code is ExitCode.DONE and any(error.errno != errno.EPIPE for error in lost):
+            _say(f"{loss_text(lost[0])}; the execution is done, and its result on record")
+            return ExitCode.RAISED
+        return code
+
+
+def _base_id(request: RunRequest, source: SourceText) -> str:
+    """Return the id asked for, or the one derived, judged before anything is made."""
+    try:
+        return default_id(source) if request.id is None else validated_id(request.id, "--id")
+    except InvalidArgumentError as error:
+        raise Exit(ExitCode.USAGE, str(error)) from None
 
 
 async def _run_until(
@@ -116,28 +134,32 @@ async def _run_until(
 ) -> ExitCode:
     async with contextlib.AsyncExitStack() as stack:
         with stopper.cancelling():
-            app = await stack.enter_async_context(opened(request.db))
+            group = group_of(base_id)
+            app = await stack.enter_async_context(opened(request.db, group=group, creates=True))
             execution_id, known = await _generation(app, base_id, source, force=request.force)
+            if known is not None and known.state == "pending":
+                made_for = await recorded_group(app, execution_id, group)
+                if made_for != group:
+                    await stack.aclose()
+                    app = await stack.enter_async_context(opened(request.db, group=made_for))
         if known is not None and known.state != "pending":
             return _report_recorded(request, known)
         activity = Activity()
         progress = make_progress(activity, quiet=request.quiet or request.json)
 
         def listen(event: Any) -> None:
-            activity.note(event)
-            progress.update()
+            if event.execution_id == execution_id:
+                activity.note(event)
+                progress.update()
 
         app.add_listener(listen)
         # With --json, standard output is the document's alone: what the code prints steps aside.
         aside = contextlib.redirect_stdout(sys.stderr) if request.json else contextlib.nullcontext()
         with progress, aside:
             progress.say(f"{'resuming' if known is not None else 'running'} {execution_id}")
-            handle = app.run_source(
-                execution_id,
-                source.text,
-                timeout=timeout_s,
-                filename=str(source.path) if source.path is not None else None,
-            )
+            file = {} if source.path is None else {"filename": str(source.path)}
+            launcher = app.options(timeout=timeout_s, target=group)
+            handle = launcher.run(execution_id, SOURCE_FUNCTION, source=source.text, **file)
             code = await _follow(app, handle, activity, stopper.interrupted, wait_s)
         if code is ExitCode.INTERRUPTED:
             _say(stopper.farewell)

@@ -50,7 +50,7 @@ def _refuse_constant(name: str) -> None:
 
 
 async def _settle(db: str | None, id: str, verb: str, value: Any) -> tuple[bool, str]:
-    async with opened(db, works=False) as app:
+    async with opened(db) as app:
         match verb:
             case "resolve":
                 settled = await app.resolve(id, value)

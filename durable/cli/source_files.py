@@ -17,6 +17,9 @@ __all__ = ["SourceText", "check_syntax", "default_id", "parse_duration", "read_s
 
 _UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
+#: A hundred years: what promises are given that are not to time out, and what dates can bear.
+_DURATION_MAX_S = 36_525 * 86_400.0
+
 
 class SourceText(NamedTuple):
     """Source and where it came from.
@@ -44,6 +47,10 @@ def read_source(file: str | None, code: str | None) -> SourceText:
         return SourceText(code, None)
     assert file is not None
     if file == "-":
+        if sys.stdin is None:
+            raise Exit(
+                ExitCode.USAGE, "standard input is closed: pipe the source into it, or name a file"
+            )
         return SourceText(_decoded(sys.stdin.buffer.read(), "standard input"), None)
     path = Path(file)
     try:
@@ -135,4 +142,9 @@ def parse_duration(text: str, option: str, *, zero: bool = False) -> float:
             f"{option} {text!r} is not a duration: write seconds, or a number with ms, s, m, h, d "
             "or w, such as 90, 5m or 30d",
         )
-    return float(match[1]) * _UNITS_S[match[2] or ""]
+    seconds = float(match[1]) * _UNITS_S[match[2] or ""]
+    if seconds > _DURATION_MAX_S:
+        raise Exit(
+            ExitCode.USAGE, f"{option} {text!r} is too long: write at most 100 years, 36500d"
+        )
+    return seconds

@@ -95,6 +95,13 @@ class Stopper:
         finally:
             self._cancels = None
 
+    def stop(self, farewell: str) -> None:
+        """Stop as the first signal does, and say why at the end; from any thread, any time."""
+        self.farewell = farewell
+        if not self._seen:
+            self._seen = True
+            self._signals.put(signal.SIGTERM)
+
     def leave(self, code: ExitCode) -> None:
         """End the process soon, although a thread of a step that timed out may still run."""
 

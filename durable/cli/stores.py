@@ -17,6 +17,7 @@ from resonate.codec import Encryptor
 from resonate_base import ConnectorError
 
 from durable.cli.exits import Exit, ExitCode
+from durable.cli.groups import DEFAULT_GROUP, READERS_GROUP
 from durable.config import EngineUrl, default_database, hide_password, parse_url
 from durable.errors import (
     ConfigurationError,
@@ -40,37 +41,39 @@ _DEFAULT_PORTS = {"http": 80, "https": 443, "nats": 4222, "tls": 4222}
 
 @contextlib.asynccontextmanager
 async def opened(
-    db: str | None, *, works: bool = True, creates: bool | None = None
+    db: str | None, *, group: str = READERS_GROUP, creates: bool = False
 ) -> AsyncIterator[Durable]:
     """Open the app for one command.
 
     Args:
         db: The file or URL; None for the default.
-        works: Whether the command runs executions. One that does not joins a group of
-            its own, so that no work is handed to it.
-        creates: Whether a database file that does not exist is made; ``works`` by default.
+        group: The group whose work the command does.
+        creates: Whether a database file that does not exist is made.
 
     Raises:
         Exit: The store cannot be opened or does not exist (3), the URL cannot be used or
             the request was refused (2).
     """
-    if not (works if creates is None else creates):
+    if not creates:
         existing_file(db)
     try:
-        app = Durable(
-            db, group="default" if works else "sostenuto-command", encryptor=encryptor_named()
-        )
+        app = Durable(db, group=group, encryptor=encryptor_named())
     except ConfigurationError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
+    started = False
     try:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_exit(app)
             await _start(app, store_url(db))
+            started = True
+            # A group of a command's own is for what it runs; what its code calls by name is
+            # the work of apps.
+            app.engine._group = DEFAULT_GROUP  # noqa: SLF001 - the SDK has one name for both
             yield app
     except (ConnectorError, EngineUnavailableError) as error:
         raise Exit(ExitCode.UNREACHABLE, _text(error)) from error
     except OSError as error:
-        if app.is_open:
+        if started:
             raise
         raise Exit(ExitCode.UNREACHABLE, f"the store cannot be opened: {error}") from error
     except DurableError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from durable.cli.exits import Exit, ExitCode
+from durable.cli.groups import DEFAULT_GROUP
 from durable.cli.stores import opened
 from durable.errors import InvalidArgumentError
 from durable.histories import (
@@ -25,9 +26,6 @@ from durable.histories import (
 )
 
 __all__ = ["ExportRequest", "export_command", "import_command"]
-
-#: The group that takes up open executions: the one that apps join by default.
-_GROUP = "default"
 
 
 class ExportRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +60,7 @@ def export_command(request: ExportRequest) -> None:
 
 async def _export(request: ExportRequest, *, several: bool) -> list[dict[str, str]]:
     written = []
-    async with opened(request.db, works=False) as app:
+    async with opened(request.db) as app:
         ids = request.ids
         if request.all:
             ids = [record.id async for record in app.executions(state=request.state)]
@@ -136,8 +134,8 @@ def _loaded(name: str) -> Iterable[History]:
 
 async def _import(histories: list[History], to: str | None) -> list[dict[str, str]]:
     imported = []
-    async with opened(to, works=False, creates=True) as app:
-        target = app.engine._resolver(_GROUP)  # noqa: SLF001 - the SDK shows it nowhere else
+    async with opened(to, creates=True) as app:
+        target = app.engine._resolver(DEFAULT_GROUP)  # noqa: SLF001 - the SDK shows it nowhere else
         for number, history in enumerate(histories, 1):
             await write_history(app.engine, history, target=target)
             state = (await app.execution(history.id)).state
