@@ -55,6 +55,7 @@ class Host(Protocol):
     clock: Clock
     sleeper: Sleeper
     values: ValueCodec
+    grace_s: float
 
     def emit(
         self,
@@ -94,6 +95,7 @@ class Execution:
         is_stopped: Tells whether its code is being stopped from outside it.
         tasks: What its code has started and that has not ended.
         thread_ids: Identifiers of the threads that run its synchronous functions now.
+        refusals: How often ``ctx`` has refused an operation, as the code was over or stopped.
     """
 
     def __init__(self, host: Host, execution_id: str, name: str, effects_inner: Any) -> None:
@@ -110,6 +112,7 @@ class Execution:
         self.is_stopped: Callable[[], bool] = lambda: False
         self.tasks: set[asyncio.Task[Any]] = set()
         self.thread_ids: set[int] = set()
+        self.refusals = 0
         self.effects = DurableEffects(effects_inner, self)
         self._live_errors: dict[str, BaseException] = {}
 
@@ -152,6 +155,7 @@ class Execution:
             asyncio.CancelledError: The execution is being stopped.
         """
         if self.is_stopped():
+            self.refusals += 1
             msg = f"execution {self.id!r} is being stopped: no step can be made or recorded"
             raise asyncio.CancelledError(msg)
 
@@ -311,7 +315,7 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
         activation.closed = True
         bind(task, before)
         if sdk_context.used:
-            await sdk_context.settle_leftovers(cancel_steps=failed)
+            await sdk_context.settle_leftovers(grace_s=execution.host.grace_s if failed else None)
     execution.host.emit(EventKind.STEP_FINISHED, execution.id, step_id, call.name)
     return encoded
 

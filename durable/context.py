@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Generator
 from datetime import timedelta
@@ -107,6 +108,29 @@ class StepFuture[T](Coroutine[Any, Any, T]):
         return self._future._task.done()  # noqa: SLF001 - the SDK's future has no public done()
 
 
+class _Parked:
+    """What an operation waits for that is refused again and again: nothing that ever comes.
+
+    A loop such as ``while True: try: await ctx.run(f) except BaseException: pass`` would
+    otherwise hold the event loop, as a refusal that is raised at once never lets it go.
+    """
+
+    def __init__(self) -> None:
+        self._task = self  # asked for its done() in place of a step's task
+
+    def done(self) -> bool:
+        return False
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        while True:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:  # closed by the collector, which such code refuses as well
+                yield
+            else:
+                yield from loop.create_future()
+
+
 class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the next operation; see :meth:`DurableContext.options`."""
 
@@ -118,6 +142,10 @@ class StepOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NO_OPTIONS = StepOptions()
+
+#: Refused operations after which code is taken to go on regardless, and is parked: more
+#: than any cleanup asks for, few enough that nobody notices the time.
+_REFUSALS_MAX = 100
 
 
 class DurableContext:
@@ -221,6 +249,8 @@ class DurableContext:
                 else ""
             )
             raise InvalidArgumentError(msg)
+        if self._execution.refusals > _REFUSALS_MAX:
+            return self._parked()
         scope, activation = self._here()
         execution = self._execution
         name = function_name(fn)
@@ -248,6 +278,8 @@ class DurableContext:
             duration: Seconds or a timedelta, not negative.
         """
         length = as_duration(duration, "duration", zero=True)
+        if self._execution.refusals > _REFUSALS_MAX:
+            return self._parked()
         scope, activation = self._here()
         meta = StepMeta(kind="sleep", step="sleep", args=f"{length.total_seconds():g}s")
         step_id = self._mint(scope, activation, meta)
@@ -260,6 +292,8 @@ class DurableContext:
         Its id is the ``id`` of what this returns; ``sostenuto resolve ID --value JSON``.
         """
         limit = self._options.timeout if timeout is None else as_duration(timeout, "timeout")
+        if self._execution.refusals > _REFUSALS_MAX:
+            return self._parked()
         scope, activation = self._here()
         step_id = self._mint(scope, activation, StepMeta(kind="promise", step="promise"))
         future = activation.context.minting(step_id, Opts()).promise(limit)
@@ -273,6 +307,8 @@ class DurableContext:
             *args: Its arguments, through the value codec.
             **kwargs: Likewise.
         """
+        if self._execution.refusals > _REFUSALS_MAX:
+            return self._parked()
         scope, activation = self._here()
         execution = self._execution
         name, version = execution.registered_name(fn, self._options.version)
@@ -311,6 +347,7 @@ class DurableContext:
             )
             raise ForeignContextError(msg)
         if activation.closed or self._execution.closed:
+            self._execution.refusals += 1
             msg = (
                 f"ctx of {self._execution.id!r} was used after "
                 f"{'it' if self._execution.closed else 'step ' + activation.base_id} had ended: "
@@ -319,6 +356,9 @@ class DurableContext:
             raise ExecutionOverError(msg)
         self._execution.check_going()
         return scope, activation
+
+    def _parked(self) -> StepFuture[Any]:
+        return StepFuture(self._execution.id, _Parked(), lambda _: None, self._execution)  # type: ignore[arg-type]
 
     def _mint(self, scope: Scope, activation: Activation, meta: StepMeta) -> str:
         key = self._options.key

@@ -39,6 +39,7 @@ from resonate.resonate import Resonate
 from resonate.types import Args, PromiseCreateReq, PromiseRecord, Value
 
 from durable.failures import encode_failure
+from durable.supervision import end_within
 from durable.values import ValueCodec
 
 __all__ = [
@@ -243,11 +244,14 @@ class StepContext(Context):
         req = self._global_req(self._next_id(), duration, timer=True)
         return self._remote_future(req, link)
 
-    async def settle_leftovers(self, *, cancel_steps: bool) -> None:
+    async def settle_leftovers(self, *, grace_s: float | None) -> None:
         """End what the function started and did not await.
 
         Waits for promises are dropped: nobody is left to see them. Steps are
         awaited, or cancelled where the function failed.
+
+        Args:
+            grace_s: Seconds that cancelled steps have to clean up; None to await them.
         """
         state = self._state
         remotes, state.spawned_remote_tasks = state.spawned_remote_tasks, []
@@ -255,11 +259,15 @@ class StepContext(Context):
         for task in remotes:
             task.cancel()
         steps = [spawned.handle for spawned in locals_]
-        if cancel_steps:
-            for task in steps:
-                task.cancel()
-        await asyncio.gather(*remotes, *steps, return_exceptions=True)
         state.spawned_remote.clear()
+        if grace_s is None:
+            await asyncio.gather(*remotes, *steps, return_exceptions=True)
+            return
+        for task in steps:
+            # One that is being cancelled already would take another for the end of its cleanup.
+            if not task.cancelling():
+                task.cancel()
+        await end_within(grace_s, {*remotes, *steps})
 
 
 def settle_tree(context: Context) -> None:

@@ -5,16 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dis
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 from typing import Any
 
 from durable.errors import ExecutionCancelledError
 
-__all__ = ["LONGEST_WAIT_S", "Abandoned", "StopReason", "Supervisor", "error_of", "is_own_exit"]
+__all__ = [
+    "LONGEST_WAIT_S",
+    "Abandoned",
+    "StopReason",
+    "Supervisor",
+    "end_within",
+    "error_of",
+    "is_own_exit",
+]
 
-#: Seconds between two cancellations of code that swallows them.
-_CANCEL_AGAIN_S = 0.2
+#: How often code that has used up its grace is cancelled again, and seconds between: enough
+#: for what swallowed the first cancellation by mistake, too little to count as more grace.
+_INSIST_TIMES = 3
+_INSIST_EVERY_S = 0.05
 
 #: Seconds of the longest single wait given to an event loop, whose timers overflow
 #: beyond some days on some platforms.
@@ -70,6 +80,7 @@ class Supervisor[T]:
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
+        self._grace_ends_at: float | None = None
         self.reason: StopReason | None = None
         self.stood = ""
 
@@ -84,6 +95,12 @@ class Supervisor[T]:
         if self.reason is None:
             self.reason = reason
             self._loop.call_soon_threadsafe(self._wake)
+
+    def grace_left_s(self) -> float:
+        """Return the seconds that cleanup still has; all of them where nothing was stopped."""
+        if self._grace_ends_at is None:
+            return self._grace_s
+        return max(0.0, self._grace_ends_at - self._loop.time())
 
     def _wake(self, _: object = None) -> None:
         if not self._over.done():
@@ -146,16 +163,21 @@ class Supervisor[T]:
         return task if task.done() else None
 
     async def _cancel(self, task: asyncio.Task[T]) -> None:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._grace_s
-        while not task.done():
+        """Cancel once, as asyncio does, and insist only when the grace is over.
+
+        A second cancellation would cut the ``await`` of the very cleanup that the first
+        one has begun. Code that swallowed it is refused its next durable operation.
+        """
+        self._grace_ends_at = self._loop.time() + self._grace_s
+        task.cancel()
+        await asyncio.wait({task}, timeout=self._grace_s)
+        for _ in range(_INSIST_TIMES):
+            if task.done():
+                return
             task.cancel()
-            left_s = give_up_at - loop.time()
-            await asyncio.wait({task}, timeout=max(0.0, min(_CANCEL_AGAIN_S, left_s)))
-            if left_s <= 0:
-                break
+            await asyncio.wait({task}, timeout=_INSIST_EVERY_S)
         if not task.done():
-            task.add_done_callback(_forget)
+            _leave_behind(task)
 
 
 class _Exit(Exception):  # noqa: N818 - carries an exception out of a task, is none of its own
@@ -196,6 +218,39 @@ def is_own_exit(error: BaseException) -> bool:
     return operation in {"RAISE_VARARGS", "RERAISE"}
 
 
-def _forget(task: asyncio.Task[object]) -> None:
+async def end_within(
+    grace_s: float, tasks: Collection[asyncio.Task[Any]]
+) -> set[asyncio.Task[Any]]:
+    """Wait for cancelled tasks, whose results nobody wants, and leave behind what does not end.
+
+    Returns:
+        The tasks that were left behind.
+    """
+    if not tasks:
+        return set()
+    done, left = await asyncio.wait(tasks, timeout=grace_s)
+    for task in done:
+        _forget(task)
+    for task in left:
+        _leave_behind(task)
+    return left
+
+
+_left_behind: set[asyncio.Task[Any]] = set()
+
+
+def _leave_behind(task: asyncio.Task[Any]) -> None:
+    """Let nobody wait for a task that does not end, and keep it from being collected.
+
+    Collecting it would ask it to end once more, which it refuses.
+    """
+    _left_behind.add(task)
+    task.add_done_callback(_forget)
+    # asyncio.run() would wait for it for ever at its end.
+    asyncio._unregister_task(task)  # noqa: SLF001 - documented for loop authors
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    _left_behind.discard(task)
     with contextlib.suppress(asyncio.CancelledError):
         task.exception()

@@ -21,12 +21,7 @@ from durable.calls import call_function
 from durable.closers import add_note
 from durable.context import DurableContext
 from durable.dependencies import Dependencies
-from durable.engine import (
-    Carrier,
-    HandBack,
-    StepContext,
-    settle_tree,
-)
+from durable.engine import Carrier, HandBack, StepContext, settle_tree
 from durable.entries import Entry
 from durable.errors import AppClosedError, EngineUnavailableError
 from durable.events import Event, EventKind, Listener
@@ -37,7 +32,14 @@ from durable.scopes import bind, own_cells
 from durable.sentinel import Sentinel
 from durable.stacks import stood_note
 from durable.subscriptions import LocalFailure, Subscriptions
-from durable.supervision import LONGEST_WAIT_S, Abandoned, StopReason, Supervisor, error_of
+from durable.supervision import (
+    LONGEST_WAIT_S,
+    Abandoned,
+    StopReason,
+    Supervisor,
+    end_within,
+    error_of,
+)
 from durable.values import ValueCodec
 
 __all__ = ["Worker"]
@@ -93,6 +95,7 @@ class Worker:
         self._running: dict[str, Supervisor[Any]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_closing = False
         self._diverged: dict[str, BaseException] = {}
         self._declined: dict[str, int] = {}
         self.listeners: list[Listener] = []
@@ -166,6 +169,8 @@ class Worker:
             PlatformError: The task is to be handed back.
             Abandoned: The execution is over already, or is another process's.
         """
+        if self._is_closing:
+            raise PlatformError([HandBack("the process is closing")])
         if sdk_context.info.id in self._diverged:
             await self._decline(sdk_context.info.id)
         run = _Run(self, entry, sdk_context)
@@ -184,7 +189,7 @@ class Worker:
             return await run.conclude(supervisor, task)
         finally:
             leave()
-            await run.close()
+            await run.close(supervisor.grace_left_s())
             settle_tree(sdk_context)
             del self._running[run.id]
             if not self._running:
@@ -209,6 +214,7 @@ class Worker:
 
     async def hand_back(self) -> None:
         """Stop everything that runs here; the tasks go back to the store at once."""
+        self._is_closing = True  # also what an answer that is under way is about to start
         for supervisor in self._running.values():
             supervisor.stop(StopReason.CLOSING)
         await self._idle.wait()
@@ -352,7 +358,7 @@ class _Run:
                 execution, self.context, self.entry.name, self.entry.retry, once
             )
         # Steps that were started and not awaited are part of the function, deadline and all.
-        await self.context.settle_leftovers(cancel_steps=False)
+        await self.context.settle_leftovers(grace_s=None)
         return execution.encode(value, f"{self.entry.name}, execution {self.id}")
 
     def _begin_attempt(self, task: asyncio.Task[Any], number: int) -> None:
@@ -463,28 +469,31 @@ class _Run:
             },
         )
 
-    async def close(self) -> None:
-        """End it here: refuse its context, drop its leftovers, close its dependencies."""
+    async def close(self, grace_s: float) -> None:
+        """End it here: refuse its context, drop its leftovers, close its dependencies.
+
+        Args:
+            grace_s: Seconds that what its code has left running has to clean up.
+        """
         self.activation.closed = True
         self.execution.closed = True
-        await self.context.settle_leftovers(cancel_steps=True)
+        ends = [self.context.settle_leftovers(grace_s=grace_s)]
         if self.execution.is_stopped():
-            await self._stop_tasks()
+            ends.insert(0, self._stop_tasks(grace_s))
+        await asyncio.gather(*ends)
         await self.execution.effects.drain(self.worker.grace_s)
         try:
             await self.execution.container.aclose()
         except Exception:
             logger.exception("closing the dependencies of %s failed", self.id)
 
-    async def _stop_tasks(self) -> None:
+    async def _stop_tasks(self, grace_s: float) -> None:
         """End the tasks that stopped code has started and left running."""
         tasks = {task for task in self.execution.tasks if not task.done()}
         for task in tasks:
             task.cancel()
-        if tasks:
-            _, left = await asyncio.wait(tasks, timeout=self.worker.grace_s)
-            for task in left:
-                logger.warning("%s of stopped execution %s does not end", task, self.id)
+        for task in await end_within(grace_s, tasks):
+            logger.warning("%s of stopped execution %s does not end", task, self.id)
 
 
 def _effects_of(context: Context) -> Any:

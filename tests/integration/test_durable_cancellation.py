@@ -319,3 +319,201 @@ async def test_code_that_will_not_end_does_not_hold_up_closing(tmp_path: Path) -
     assert time.monotonic() - began < 1.5
     stop.set()
     await asyncio.sleep(0)
+
+
+CLEANUPS = {
+    "function": ("x", "cleans"),
+    "step": ("x", "cleans_in_a_step"),
+    "gathered": ("x", "cleans_gathered"),
+    "group": ("x", "cleans_in_a_group"),
+    "task that is not awaited": ("x", "cleans_in_a_task"),
+    "step that is not awaited": ("x", "cleans_in_a_loose_step"),
+}
+
+
+def cleaning(path: Path, cleaned: list[str], started: asyncio.Event, grace_s: float) -> Durable:
+    """Programs whose cleanup takes longer than the time in which code is to be stopped."""
+    app = Durable(path / "runs.db", grace=timedelta(seconds=grace_s))
+
+    async def part(name: str) -> None:
+        try:
+            started.set()
+            await asyncio.sleep(30)
+        finally:
+            try:
+                await asyncio.sleep(3 * STOPPED_WITHIN_S)
+            except asyncio.CancelledError:
+                cleaned.append(f"{name} was cut")
+                raise
+            cleaned.append(name)
+
+    @app.register
+    async def cleans(ctx: Any) -> None:
+        await part("a")
+
+    @app.register
+    async def cleans_in_a_step(ctx: Any) -> None:
+        await ctx.run(part, "a")
+
+    @app.register
+    async def cleans_gathered(ctx: Any) -> None:
+        await asyncio.gather(ctx.run(part, "a"), part("b"), asyncio.gather(ctx.run(part, "c")))
+
+    @app.register
+    async def cleans_in_a_group(ctx: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part("a"))
+            group.create_task(ctx.run(part, "b"))
+
+    @app.register
+    async def cleans_in_a_task(ctx: Any) -> None:
+        task = asyncio.create_task(ctx.run(part, "a"))
+        await asyncio.wait({task})
+
+    @app.register
+    async def cleans_in_a_loose_step(ctx: Any) -> None:
+        ctx.run(part, "a")
+        await asyncio.sleep(30)
+
+    return app
+
+
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+@pytest.mark.parametrize("where", CLEANUPS)
+async def test_a_cleanup_that_awaits_is_not_cancelled_again_within_the_grace(
+    tmp_path: Path, where: str, how: str
+) -> None:
+    cleaned: list[str] = []
+    started = asyncio.Event()
+    app = cleaning(tmp_path, cleaned, started, grace_s=10)
+    async with app:
+        handle = app.run(*CLEANUPS[where])
+        await started.wait()
+        await asyncio.sleep(0)
+        if how == "cancelled":
+            await handle.cancel()
+    assert cleaned
+    assert set(cleaned) <= {"a", "b", "c"}, cleaned
+
+
+async def test_a_cleanup_is_cut_when_the_grace_is_over(tmp_path: Path) -> None:
+    cleaned: list[str] = []
+    started = asyncio.Event()
+    began = time.monotonic()
+    async with cleaning(tmp_path, cleaned, started, grace_s=0.2) as app:
+        app.run("x", "cleans")
+        await started.wait()
+        began = time.monotonic()
+    assert time.monotonic() - began < 3 * STOPPED_WITHIN_S
+    assert cleaned == ["a was cut"]
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+async def test_a_step_that_swallows_its_cancellation_does_not_hold_up_closing(
+    tmp_path: Path, awaited: bool
+) -> None:
+    stop = asyncio.Event()
+    started = asyncio.Event()
+    app = Durable(tmp_path / "runs.db", grace=timedelta(seconds=0.3))
+
+    async def stubborn() -> None:
+        started.set()
+        while not stop.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await stop.wait()
+
+    @app.register
+    async def runs(ctx: Any) -> None:
+        step = ctx.run(stubborn)
+        await (step if awaited else asyncio.sleep(30))
+
+    async with app:
+        app.run("x", runs)
+        await started.wait()
+        began = time.monotonic()
+    assert time.monotonic() - began < 1.5
+    stop.set()
+    await asyncio.sleep(0)
+
+
+async def test_code_that_goes_on_after_its_cancellation_makes_no_step(tmp_path: Path) -> None:
+    steps: list[int] = []
+    started = asyncio.Event()
+    app = Durable(tmp_path / "runs.db")
+
+    async def step(n: int) -> None:
+        steps.append(n)
+        started.set()
+        await asyncio.sleep(30 if n else 0)
+
+    @app.register
+    async def goes_on(ctx: Any) -> None:
+        for n in range(5):
+            try:
+                await ctx.run(step, n)
+            except asyncio.CancelledError:
+                steps.append(-n)
+
+    async with app:
+        app.run("x", goes_on)
+        while len(steps) < 2:
+            await asyncio.sleep(0.005)
+        began = time.monotonic()
+    assert steps == [0, 1, -1, -2, -3, -4]
+    assert time.monotonic() - began < STOPPED_WITHIN_S
+    async with app_with(tmp_path) as reader:
+        assert [record.state for record in await reader.steps("x")] == ["resolved", "pending"]
+
+
+def app_with(path: Path) -> Durable:
+    return Durable(path / "runs.db", group="others")
+
+
+@pytest.mark.parametrize("kind", ["run", "sleep", "promise", "rpc"])
+async def test_code_that_tries_again_for_ever_does_not_freeze_the_loop_when_it_is_stopped(
+    tmp_path: Path, kind: str
+) -> None:
+    started = asyncio.Event()
+    app = Durable(tmp_path / "runs.db", grace=timedelta(seconds=0.3))
+
+    @app.register
+    async def again(ctx: Any) -> None:
+        arguments = {"run": (asyncio.sleep, 9), "sleep": (9,), "promise": (), "rpc": ("again",)}
+        while True:
+            started.set()
+            with contextlib.suppress(BaseException):
+                await getattr(ctx, kind)(*arguments[kind])
+
+    async def scenario() -> float:
+        async with app:
+            app.run("x", again)
+            await started.wait()
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    assert await scenario() < 1.5
+
+
+async def test_a_task_that_outlives_its_execution_does_not_freeze_the_loop(tmp_path: Path) -> None:
+    app = Durable(tmp_path / "runs.db")
+    tasks: list[asyncio.Task[None]] = []
+
+    @app.register
+    async def leaves(ctx: Any) -> str:
+        async def poll() -> None:
+            while True:
+                with contextlib.suppress(Exception):
+                    await ctx.run(asyncio.sleep, 0)
+
+        tasks.append(asyncio.create_task(poll()))
+        await ctx.run(asyncio.sleep, 0)
+        return "done"
+
+    async with app:
+        assert await app.run("x", leaves) == "done"
+        await asyncio.sleep(0.05)
+        assert await app.get("x") == "done"
+    tasks[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tasks[0]
