@@ -12,6 +12,7 @@ import msgspec
 from resonate.context import Context
 from resonate.error import ResonateError
 from resonate.ids import join_id
+from resonate.resonate import Resonate
 from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseCreateReq, PromiseRecord
 
@@ -20,6 +21,7 @@ from durable.closers import add_note
 from durable.engine import Carrier, DurableEffects, StepContext, StepMeta
 from durable.errors import ExecutionTimeoutError, ReplayDivergenceError
 from durable.events import EventKind
+from durable.histories import read_below
 from durable.outcomes import record_error
 from durable.retries import Attempt, RetryPolicy
 from durable.scopes import Scope, bind
@@ -56,6 +58,7 @@ class Host(Protocol):
     sleeper: Sleeper
     values: ValueCodec
     grace_s: float
+    engine: Resonate
 
     def emit(
         self,
@@ -191,6 +194,10 @@ class Execution:
             self.host.emit(EventKind.STEP_REPLAYED, self.id, record.id, meta.step)
         elif meta.kind == "run":
             self.host.emit(EventKind.STEP_STARTED, self.id, record.id, meta.step)
+
+    async def below(self, step_id: str) -> list[PromiseRecord]:
+        """Return what is recorded right below a step."""
+        return await read_below(self.host.engine, step_id)
 
     def failed(self, cause: ResonateError) -> None:
         """Remember why the store stopped this execution."""

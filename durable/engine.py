@@ -27,7 +27,7 @@ import msgspec
 from resonate.codec import Codec, Encryptor, NoopEncryptor
 from resonate.context import Context, Opts, ResonateFuture
 from resonate.durable import DurableFunction
-from resonate.effects import Effects
+from resonate.effects import Effects, ResonateEffects
 from resonate.error import (
     DecodingError,
     FunctionNotFoundError,
@@ -56,6 +56,8 @@ __all__ = [
     "settle_tree",
     "stop_accepting_work",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Key of the SDK's own, unsigned error pickles: dropped before anything could load one.
 _FOREIGN_PICKLE = "__py_pickle"
@@ -313,6 +315,10 @@ class EffectsObserver(Protocol):
         """Note that the store refused or did not answer."""
         ...
 
+    async def below(self, step_id: str) -> list[PromiseRecord]:
+        """Return what is recorded right below a step, decoded."""
+        ...
+
 
 class DurableEffects:
     """The SDK's two durable operations, with each step's name and digest recorded.
@@ -326,6 +332,9 @@ class DurableEffects:
         self._inner = inner
         self._observer = observer
         self._announced: dict[str, StepMeta] = {}
+        self._loads = isinstance(inner, ResonateEffects)
+        # Steps that a former process had begun, of whose own steps nothing is loaded yet.
+        self._resumed: dict[str, asyncio.Task[None] | None] = {}
         self._settling: set[asyncio.Task[PromiseRecord]] = set()
 
     def announce(self, promise_id: str, meta: StepMeta) -> None:
@@ -342,6 +351,13 @@ class DurableEffects:
         meta = self._announced.pop(req.id, None)
         if meta is not None and req.param.data is None:
             req = msgspec.structs.replace(req, param=Value(data=meta.as_param()))
+        if self._resumed:
+            parent_id = req.tags.get("resonate:parent", "")
+            if parent_id in self._resumed:
+                await self._load_below(parent_id)
+        known = self.known(req.id)
+        if known is not None and known.state == "pending" and self._loads:
+            self._resumed.setdefault(req.id)
         try:
             record = await self._inner.create_promise(req)
         except PlatformError as error:
@@ -349,6 +365,28 @@ class DurableEffects:
             raise
         self._observer.created(record, meta)
         return record
+
+    async def _load_below(self, step_id: str) -> None:
+        """Load a resumed step's own steps at once, which a task is not given with its branch.
+
+        Only where such a step asks for the first of them: most have none.
+        """
+        loading = self._resumed[step_id]
+        if loading is None:
+            # Not through the loop's factory, which would count it among the user's tasks.
+            loading = asyncio.Task(self._load(step_id), loop=asyncio.get_running_loop())
+            self._resumed[step_id] = loading
+        await asyncio.shield(loading)
+        self._resumed.pop(step_id, None)
+
+    async def _load(self, step_id: str) -> None:
+        try:
+            records = await self._observer.below(step_id)
+        except ResonateError as error:
+            logger.debug("what is below %s is asked for one by one: %s", step_id, error)
+            return
+        for record in records:
+            self._inner._insert_monotonic(record)  # type: ignore[attr-defined]  # noqa: SLF001 - as its preload
 
     async def settle_promise[T](self, id: str, result: T | Exception) -> PromiseRecord:
         """Settle a step. Cancelling the waiter does not lose a finished step."""

@@ -20,12 +20,16 @@ __all__ = [
     "histories_in",
     "load_history",
     "natural_key",
+    "read_below",
     "read_history",
     "write_history",
 ]
 
 #: Version of the document's form.
 FORMAT = 1
+
+#: Promises asked for at once; the most that engines give.
+_PAGE = 1000
 
 
 class History(msgspec.Struct, frozen=True):
@@ -125,18 +129,30 @@ async def read_history(engine: Resonate, execution_id: str) -> History:
     """
     with engine_errors(execution_id):
         root = await engine.promises.get(execution_id)
-        found: list[PromiseRecord] = []
-        cursor: str | None = None
-        while True:
-            page = await engine.promises.search(
-                None, {"resonate:origin": execution_id}, 1000, cursor
-            )
-            found += [promise for promise in page.promises if promise.id != execution_id]
-            cursor = page.cursor
-            if cursor is None:
-                break
+        lineage = await _search(engine, {"resonate:origin": execution_id})
+    found = [promise for promise in lineage if promise.id != execution_id]
     found.sort(key=lambda promise: (promise.created_at, natural_key(promise.id)))
     return History(root, tuple(found))
+
+
+async def read_below(engine: Resonate, promise_id: str) -> list[PromiseRecord]:
+    """Read what was made right below an execution or step, in no order.
+
+    Raises:
+        ResonateError: The engine does not answer.
+    """
+    return await _search(engine, {"resonate:parent": promise_id})
+
+
+async def _search(engine: Resonate, tags: dict[str, str]) -> list[PromiseRecord]:
+    found: list[PromiseRecord] = []
+    cursor: str | None = None
+    while True:
+        page = await engine.promises.search(None, tags, _PAGE, cursor)
+        found += page.promises
+        cursor = page.cursor
+        if cursor is None:
+            return found
 
 
 def natural_key(promise_id: str) -> tuple[tuple[int, int | str], ...]:

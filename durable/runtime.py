@@ -219,7 +219,8 @@ class Durable:
         Raises:
             EngineUnavailableError: The engine does not answer.
             ConnectorError: The database cannot be used; the message names it and the remedy.
-            SigningKeyError: ``SOSTENUTO_SIGNING_KEY`` is too short; nothing was opened.
+            SigningKeyError: The key file or ``SOSTENUTO_SIGNING_KEY`` cannot be used;
+                nothing was opened.
             AppClosedError: The app was closed; make a new one.
         """
         if self._closing:
@@ -227,10 +228,10 @@ class Durable:
             raise AppClosedError(msg)
         if self._app is not None:
             return
-        if KEY_VARIABLE in os.environ:
-            # A value would ask for it in the middle of an execution, which would fail for good.
-            self._signing_key()
         path = self._settings.url.path
+        if KEY_VARIABLE in os.environ or not self._settings.reads_only:
+            # A value would ask for it in the middle of an execution, which would fail for good.
+            self._key = SigningKey.find(path)
         if self._default and path is not None:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._app = await open_app(self._settings, self._worker, self.registry)

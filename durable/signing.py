@@ -73,16 +73,10 @@ class SigningKey:
             SigningKeyError: The secret is too short, or the key file is readable by
                 others, empty, corrupt, unreadable, or cannot be made.
         """
-        given = env.get(KEY_VARIABLE)
-        if given is not None:
-            return cls(_secret_of_text(given))
+        known = cls.find(database, env)
+        if known is not None:
+            return known
         path = _key_path(database)
-        try:
-            return cls(_read_key_file(path))
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            raise _unusable(path, f"cannot be read ({exc.strerror or exc})") from exc
         try:
             _make_key_file(path)
             return cls(_read_key_file(path))
@@ -90,6 +84,30 @@ class SigningKey:
             raise
         except OSError as exc:
             raise _unusable(path, f"cannot be made ({exc.strerror or exc})") from exc
+
+    @classmethod
+    def find(cls, database: Path | None, env: Mapping[str, str] = os.environ) -> SigningKey | None:
+        """Return the installation's key, or None where none has been needed yet.
+
+        Args:
+            database: As for :meth:`load`.
+            env: Likewise.
+
+        Raises:
+            SigningKeyError: There is one, and it cannot be used.
+        """
+        given = env.get(KEY_VARIABLE)
+        if given is not None:
+            return cls(_secret_of_text(given))
+        path = _key_path(database)
+        if not os.path.exists(path):  # noqa: PTH110 - no error where a directory is none, or closed
+            return None
+        try:
+            return cls(_read_key_file(path))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise _unusable(path, f"cannot be read ({exc.strerror or exc})") from exc
 
     def sign(self, payload: bytes) -> str:
         """Return the signature of ``payload``: 64 lower-case hex digits."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resonate_base import ConnectorError
 
 from durable import Durable
 from durable.errors import (
@@ -255,3 +256,55 @@ async def test_a_signing_key_that_is_too_short_is_refused_before_anything_is_ope
     monkeypatch.setenv("SOSTENUTO_SIGNING_KEY", "a key that is long enough")
     async with app:
         assert await app.run_source("x", "{1, 2}") == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "said"),
+    [
+        (b"", 0o600, "is empty"),
+        (b"not a key\n", 0o600, "is corrupt"),
+        (b"sostenuto-key-1 " + b"0" * 63 + b"\n", 0o600, "is corrupt"),
+        (b"sostenuto-key-1 " + b"0" * 64 + b"\n", 0o644, "chmod 600"),
+    ],
+)
+async def test_a_key_file_that_cannot_be_used_is_refused_before_anything_runs(
+    tmp_path: Path, content: bytes, mode: int, said: str
+) -> None:
+    ran: list[str] = []
+
+    async def value() -> set[int]:
+        ran.append("value")
+        return {1, 2}
+
+    def app_of() -> Durable:
+        app = Durable(tmp_path / "runs.db")
+
+        @app.register
+        async def program(ctx: Any) -> set[int]:
+            await ctx.sleep(0.3)
+            result: set[int] = await ctx.run(value)
+            return result
+
+        return app
+
+    async with app_of() as app:
+        await app.run("x", "program").started()
+    key = tmp_path / "runs.db.key"
+    key.unlink(missing_ok=True)
+    key.write_bytes(content)
+    key.chmod(mode)
+    with pytest.raises(SigningKeyError, match=said):
+        await app_of().start()
+    assert ran == []
+    key.unlink()
+    async with app_of() as app:
+        assert await app.get("x") == {1, 2}
+
+
+async def test_where_the_database_cannot_be_the_error_names_it_and_not_its_key(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConnectorError, match=r"runs\.db") as caught:
+        await Durable(tmp_path / "file" / "runs.db").start()
+    assert ".key" not in str(caught.value)
