@@ -200,7 +200,7 @@ def show(
     db: Database = None,
     json: AsJson = False,
 ) -> None:
-    """Show one execution: source, state, result, error with notes, steps with timings."""
+    """Show one execution: source, result, error, steps with timings."""
     from durable.cli.inspect import show_command
 
     show_command(db, id, json=json)
@@ -215,7 +215,7 @@ def tree(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Show the call graph of an execution's durable promises, with states and durations."""
+    """Show the call graph of an execution, with states and durations."""
     from durable.cli.inspect import tree_command
 
     tree_command(db, id, json=json, watch=watch)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
+from pathlib import PurePath
 from typing import Any
 
 from durable.cli.generations import current_id, generations
 from durable.cli.render import print_failure, record_dict, step_dict
 from durable.cli.stores import opened
 from durable.cli.terminal import console, print_table, printable, span, state_markup
-from durable.records import ExecutionRecord, StepRecord
+from durable.records import SOURCE_FUNCTION, ExecutionRecord, StepRecord
 from durable.runtime import Durable
 
 __all__ = ["show_command", "tree_command"]
@@ -60,7 +61,8 @@ def _show_head(record: ExecutionRecord) -> None:
 
     out = console()
     out.print(f"[bold]{escape(printable(record.id))}[/bold]  {state_markup(record.state)}")
-    lines = [("function", f"{record.name} version {record.version}" if record.name else "")]
+    named = record.name and record.name != SOURCE_FUNCTION
+    lines = [("function", f"{record.name} version {record.version}" if named else "")]
     lines.append(("file", record.filename or ""))
     lines.append(("created", f"{record.created_at:%Y-%m-%d %H:%M:%S} UTC"))
     if record.settled_at is not None:
@@ -215,6 +217,8 @@ def _rendered(root: dict[str, Any]) -> Any:
 
 def _parts(node: dict[str, Any]) -> tuple[str, str, str, str, str]:
     name = str(node.get("name") or node.get("kind") or "promise")
+    if name == SOURCE_FUNCTION and "filename" in node:
+        name = PurePath(node["filename"]).name if node["filename"] else "(source)"
     if node.get("kind") == "attempt":
         name = f"{name}, attempt {node.get('attempt')}"
     error = str(node.get("error") or node.get("attempt_error") or "")

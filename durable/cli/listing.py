@@ -7,17 +7,17 @@ import json as json_module
 import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
 from durable.cli.exits import Exit, ExitCode
-from durable.cli.render import record_dict
+from durable.cli.render import record_dict, title
 from durable.cli.source_files import parse_duration
 from durable.cli.stores import opened
 from durable.cli.terminal import print_table, span
-from durable.records import SOURCE_FUNCTION, ExecutionRecord
+from durable.reading import STATES
+from durable.records import ExecutionRecord
 
 __all__ = ["SORTS", "ListRequest", "list_command"]
 
@@ -30,7 +30,7 @@ SORTS: dict[str, tuple[Callable[[ExecutionRecord], Any], bool]] = {
     ),
     "duration": (lambda record: _duration_ms(record), True),  # noqa: PLW0108 - defined below
     "id": (lambda record: record.id, False),
-    "name": (lambda record: (_title(record), record.id), False),
+    "name": (lambda record: (title(record), record.id), False),
     "state": (lambda record: (record.state, record.id), False),
 }
 
@@ -57,6 +57,9 @@ def list_command(request: ListRequest) -> None:
     """
     if request.sort not in SORTS:
         raise Exit(ExitCode.USAGE, f"--sort {request.sort!r} is none of {', '.join(SORTS)}")
+    for state in request.state:
+        if state not in STATES:
+            raise Exit(ExitCode.USAGE, f"--state {state!r} is none of {', '.join(STATES)}")
     records = asyncio.run(_listed(request))
     if request.json:
         print(json_module.dumps([record_dict(record) for record in records], indent=2))
@@ -70,7 +73,7 @@ def list_command(request: ListRequest) -> None:
             (
                 record.id,
                 record.state,
-                _title(record),
+                title(record),
                 f"{record.created_at:%Y-%m-%d %H:%M:%S}",
                 span(_duration_ms(record)),
                 record.error_text or "",
@@ -115,15 +118,8 @@ def _ago_s(text: str | None, option: str, default_s: float) -> float:
 
 def _named(record: ExecutionRecord, pattern: str) -> bool:
     """Whether a shell pattern fits the function's name, or the file's or its last part."""
-    candidates = [record.name, _title(record), record.filename or ""]
+    candidates = [record.name, title(record), record.filename or ""]
     return any(fnmatchcase(candidate, pattern) for candidate in candidates if candidate)
-
-
-def _title(record: ExecutionRecord) -> str:
-    """The file's own name for a script, else the function's."""
-    if record.filename:
-        return PurePath(record.filename).name
-    return "(source)" if record.name == SOURCE_FUNCTION else record.name
 
 
 def _duration_ms(record: ExecutionRecord) -> int:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from durable.cli.terminal import console, moment
+
 if TYPE_CHECKING:
     from durable.events import Event
 
@@ -46,6 +48,14 @@ class Activity:
         name = next(reversed(self._running.values()))
         others = len(self._running) - 1
         return f"{name} (+{others})" if others else name
+
+    @property
+    def waiting(self) -> str:
+        """What it waits on: a promise, or a moment."""
+        promise_id, due_ms = next(iter(self.waits.items()))
+        if due_ms is None:
+            return f"waiting on {promise_id}"
+        return f"sleeping until {moment(due_ms)}"
 
     @property
     def is_idle(self) -> bool:
@@ -94,7 +104,7 @@ class Activity:
         if self.current:
             parts.append(f"in {self.current}")
         elif self.waits:
-            parts.append(f"waiting on {next(iter(self.waits))}")
+            parts.append(self.waiting)
         parts.append(f"{self.elapsed_s:.1f} s")
         return ", ".join(parts)
 
@@ -105,7 +115,7 @@ class LineProgress:
     def __init__(self, activity: Activity, stream: TextIO) -> None:
         self._activity = activity
         self._stream = stream
-        self._next_at = 0.0
+        self._next_at = time.monotonic() + LINE_INTERVAL_S
         self._shown = ""
         self._cell = ""
         self._closed = False
@@ -174,7 +184,7 @@ class LiveProgress:
             done += f", {activity.replayed} from the store"
         current = activity.current
         if not current and activity.waits:
-            current = f"waiting on {next(iter(activity.waits))}"
+            current = activity.waiting
         self._progress.update(self._task, description=done, current=escape(current))
 
     def say(self, text: str) -> None:
@@ -201,7 +211,5 @@ def make_progress(activity: Activity, *, quiet: bool) -> Any:
     if quiet:
         return _Quiet()
     if sys.stderr.isatty():
-        from rich.console import Console
-
-        return LiveProgress(activity, Console(stderr=True))
+        return LiveProgress(activity, console(stderr=True))
     return LineProgress(activity, sys.stderr)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pprint
+import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path, PurePath
 from typing import Any, TextIO
 
 from durable.cli.terminal import printable
 from durable.errors import DurableError
-from durable.records import ExecutionRecord, StepRecord
+from durable.records import SOURCE_FUNCTION, ExecutionRecord, StepRecord
 
 __all__ = [
     "failure_lines",
@@ -20,10 +23,14 @@ __all__ = [
     "record_dict",
     "record_json",
     "step_dict",
+    "title",
 ]
 
 _CAUSE = "The above exception was the direct cause of the following exception:"
 _CONTEXT = "During handling of the above exception, another exception occurred:"
+
+#: Where this package lies.
+_OUR_CODE = str(Path(__file__).parents[1]) + os.sep
 
 #: Links of a chain of causes that are shown; records keep as many.
 _CHAIN_MAX = 20
@@ -46,7 +53,19 @@ def print_failure(record: ExecutionRecord, file: TextIO | None = None) -> None:
         lines = [f"sostenuto: {record.id}: {printable(record.error_text or '')}"]
     shown = set(lines)
     lines += [line for note in record.notes for line in note.splitlines() if line not in shown]
-    print("\n".join(lines), file=sys.stderr if file is None else file)
+    text = "\n".join(lines)
+    if record.filename:
+        # Its cells have the file's own line numbers, so its name leads an editor there.
+        cell = rf"<sostenuto {re.escape(record.id)} cell \d+>"
+        text = re.sub(cell, lambda _found: str(record.filename), text)
+    print(text, file=sys.stderr if file is None else file)
+
+
+def title(record: ExecutionRecord) -> str:
+    """Return what an execution is of, for people: a script's file, or a function."""
+    if record.filename:
+        return PurePath(record.filename).name
+    return "(source)" if record.name == SOURCE_FUNCTION else record.name
 
 
 def failure_lines(data: Mapping[str, Any], depth: int = 0) -> list[str]:
@@ -60,10 +79,12 @@ def failure_lines(data: Mapping[str, Any], depth: int = 0) -> list[str]:
     cause, context = data.get("cause"), data.get("context")
     before, words = (cause, _CAUSE) if isinstance(cause, Mapping) else (context, _CONTEXT)
     hidden = before is context and data.get("suppress_context") is True
+    if isinstance(before, Mapping) and str(before.get("type")).startswith("durable."):
+        hidden = hidden or _is_ours_alone(str(before.get("traceback") or ""))
     if isinstance(before, Mapping) and not hidden and depth < _CHAIN_MAX:
         lines += [*failure_lines(before, depth + 1), "", words, ""]
     trace = str(data.get("traceback") or "").rstrip("\n")
-    if trace:
+    if trace and not _is_ours_alone(trace):
         lines += ["Traceback (most recent call last):", *trace.split("\n")]
     lines += _last_lines(data)
     members = data.get("group")
@@ -74,6 +95,12 @@ def failure_lines(data: Mapping[str, Any], depth: int = 0) -> list[str]:
                 lines += [f"  | {line}" for line in failure_lines(member, depth + 1)]
         lines.append("  +------------------------------------")
     return lines
+
+
+def _is_ours_alone(trace: str) -> bool:
+    """Whether a traceback stands in this package only: it says nothing of anybody's code."""
+    files = re.findall(r'^  File "([^"\n]*)", line', trace, re.MULTILINE)
+    return bool(files) and all(file.startswith(_OUR_CODE) for file in files)
 
 
 def _last_lines(data: Mapping[str, Any]) -> list[str]:

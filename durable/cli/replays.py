@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json as json_module
 import sys
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from durable.cli.exits import Exit, ExitCode
+from durable.cli.generations import current_id
 from durable.cli.source_files import parse_duration
 from durable.cli.stores import existing_file, opened
 from durable.errors import DurableError, EngineUnavailableError, NotRegisteredError
 from durable.histories import load_history
-from durable.records import ExecutionRecord
+from durable.records import SOURCE_FUNCTION, ExecutionRecord
 from durable.replay import ReplayReport, replay_history
 from durable.runtime import Durable
 from durable.signing import SigningKey
@@ -36,10 +38,13 @@ def replay_command(
     try:
         code = None if app is None else _app(app)
         path = Path(subject)
-        if path.suffix == ".json" and path.is_file():
-            report = asyncio.run(_replayed_file(path, code, limit_s))
-        else:
-            report = asyncio.run(_replayed(subject, db, code, limit_s))
+        # With --json, standard output is the document's alone: what the code prints steps aside.
+        aside = contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
+        with aside:
+            if path.suffix == ".json" and path.is_file():
+                report = asyncio.run(_replayed_file(path, code, limit_s))
+            else:
+                report = asyncio.run(_replayed(subject, db, code, limit_s))
     except EngineUnavailableError as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
     except NotRegisteredError as error:
@@ -49,7 +54,7 @@ def replay_command(
     if json:
         print(json_module.dumps(report_dict(report), indent=2, ensure_ascii=False))
     else:
-        print(report)
+        print(str(report).replace(f"({SOURCE_FUNCTION}): ", "(source): ", 1))
     if not report.identical:
         raise Exit(ExitCode.RAISED)
 
@@ -97,6 +102,7 @@ async def _replayed(
             for entry in code.registry:
                 if reader.registry.find(entry.name, entry.version) is None:
                     reader.registry.add(entry)
+        subject = await current_id(reader, subject)
         record = await reader.execution(subject)
         _see_modules_beside(record.filename)
         try:

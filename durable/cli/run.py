@@ -27,6 +27,7 @@ from durable.cli.source_files import (
 )
 from durable.cli.stopping import Stopper
 from durable.cli.stores import opened
+from durable.cli.terminal import moment
 from durable.errors import (
     EngineUnavailableError,
     ExecutionMismatchError,
@@ -239,8 +240,7 @@ def _suspended_text(activity: Activity, request: RunRequest, base_id: str) -> st
                 f"sostenuto resolve {shlex.quote(promise_id)} --value JSON{_db_option(request)}"
             )
         else:
-            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(due_ms / 1000))
-            lines.append(f"suspended: sleeping until {when}")
+            lines.append(f"suspended: sleeping until {moment(due_ms)}")
     lines.append(f"Resume with: {_resume(request, base_id)}")
     return "\n".join(lines)
 

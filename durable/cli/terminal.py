@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["console", "print_table", "span", "state_markup"]
+__all__ = [
+    "console",
+    "fitted",
+    "moment",
+    "print_table",
+    "printable",
+    "span",
+    "state_markup",
+]
 
 _STYLES = {
     "pending": "yellow",
@@ -15,6 +24,18 @@ _STYLES = {
     "rejected_canceled": "magenta",
     "rejected_timedout": "red",
 }
+
+#: Columns between two columns of a table.
+_GAP = 2
+
+#: Columns that ids and names keep on a narrow terminal.
+_NAME_LEAST = 12
+
+#: Columns in which a message can be read beside its row.
+_MESSAGE_LEAST = 30
+
+#: Lines of a message in a table.
+_MESSAGE_LINES = 3
 
 #: Columns where there is no terminal to fit: no line is ever broken or cut.
 _UNBOUNDED_COLUMNS = 1_000_000
@@ -27,9 +48,15 @@ def console(*, stderr: bool = False) -> Any:
     """
     from rich.console import Console
 
-    made = Console(highlight=False, stderr=stderr, emoji=False)
+    class Steady(Console):
+        """Leaves the cursor visible: nobody would bring it back after a kill."""
+
+        def show_cursor(self, show: bool = True) -> bool:
+            return show and super().show_cursor(show)
+
+    made = Steady(highlight=False, stderr=stderr, emoji=False)
     if not made.is_terminal:
-        made = Console(highlight=False, stderr=stderr, emoji=False, width=_UNBOUNDED_COLUMNS)
+        made = Steady(highlight=False, stderr=stderr, emoji=False, width=_UNBOUNDED_COLUMNS)
     return made
 
 
@@ -50,21 +77,57 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, state:
     if not out.is_terminal:
         _print_plain(columns, rows)
         return
-    from rich.markup import escape
+    from rich.text import Text
+
+    lines = [list(columns), *([printable(cell) for cell in row] for row in rows)]
+    natural = [max(Text(line[n]).cell_len for line in lines) for n in range(len(columns))]
+    room = out.width - _GAP * (len(columns) - 1)
+    widths = fitted(natural, room)
+    # A narrow terminal shows each message below its row, over all of the width.
+    is_below = widths[-1] < min(natural[-1], _MESSAGE_LEAST)
+    if is_below:
+        widths = fitted([*natural[:-1], 0], room + _GAP)[:-1]
+    grid = _grid(widths, folds_last=not is_below)
+    for number, line in enumerate(lines):
+        cells = [Text(cell, "bold" if number == 0 else "") for cell in line]
+        cells[state].stylize(_STYLES.get(line[state], ""))
+        message = cells[-1]
+        if not is_below:
+            message.truncate(_MESSAGE_LINES * widths[-1], overflow="ellipsis")
+            grid.add_row(*cells)
+            continue
+        grid.add_row(*cells[:-1])
+        if message and number:
+            out.print(grid)
+            grid = _grid(widths, folds_last=False)
+            out.print("  ", message, sep="", no_wrap=True, overflow="ellipsis")
+    if grid.rows:
+        out.print(grid)
+
+
+def _grid(widths: Sequence[int], *, folds_last: bool) -> Any:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
+    grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+    for number, width in enumerate(widths):
         # An id is copied into the next command: it may be folded, never cut.
-        table.add_column(column, overflow="fold" if number == 0 else "ellipsis", no_wrap=number > 0)
-    for row in rows:
-        table.add_row(
-            *(
-                state_markup(cell) if number == state else escape(printable(cell))
-                for number, cell in enumerate(row)
-            )
-        )
-    out.print(table)
+        folds = number == 0 or (folds_last and number == len(widths) - 1)
+        grid.add_column(width=width, overflow="fold" if folds else "ellipsis", no_wrap=not folds)
+    return grid
+
+
+def fitted(natural: Sequence[int], room: int) -> list[int]:
+    """Return widths of columns that share a line: the last gives way first, then names and ids.
+
+    Args:
+        natural: How wide each would be by itself.
+        room: Columns of the terminal for all of them.
+    """
+    widths = list(natural)
+    for number, floor in ((len(widths) - 1, 0), (2, _NAME_LEAST), (0, _NAME_LEAST)):
+        excess = max(0, sum(widths) - room)
+        widths[number] -= min(excess, max(0, widths[number] - floor))
+    return widths
 
 
 def _print_plain(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -87,6 +150,13 @@ def printable(text: str) -> str:
         else char
         for char in text
     )
+
+
+def moment(at_ms: int) -> str:
+    """Return a moment in local time for people: without its date where that is today."""
+    local = time.localtime(at_ms / 1000)
+    is_today = local[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", local)
 
 
 def span(milliseconds: int | None) -> str:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -50,6 +51,12 @@ def export_command(request: ExportRequest) -> None:
     several = request.all or len(request.ids) > 1
     if several and request.output is None:
         raise Exit(ExitCode.USAGE, "several histories need a directory: --output DIRECTORY")
+    if request.output is not None:
+        goal = Path(request.output)
+        if several and goal.exists() and not goal.is_dir():
+            raise Exit(ExitCode.USAGE, f"{request.output!r} is a file: name a directory")
+        if not several and goal.is_dir():
+            raise Exit(ExitCode.USAGE, f"{request.output!r} is a directory: name a file")
     written = asyncio.run(_export(request, several=several))
     if request.json:
         print(json_module.dumps(written, indent=2, ensure_ascii=False))
@@ -122,14 +129,23 @@ def _loaded(name: str) -> Iterable[History]:
     path = Path(name)
     try:
         if name == "-":
-            return [load_history(json_module.loads(sys.stdin.buffer.read()))]
+            return [load_history(_document())]
         if path.is_dir():
             return [load_history(each) for each in histories_in(path)]
         return [load_history(path)]
     except InvalidArgumentError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
-    except ValueError as error:
+
+
+def _document() -> dict[str, Any]:
+    """Read a history from standard input."""
+    if sys.stdin is None:
+        raise Exit(ExitCode.USAGE, "standard input is closed: pipe a history into it, or name one")
+    try:
+        document = json_module.loads(sys.stdin.buffer.read())
+    except (ValueError, RecursionError) as error:
         raise Exit(ExitCode.USAGE, f"standard input is not JSON: {error}") from error
+    return document if isinstance(document, dict) else {}
 
 
 async def _import(histories: list[History], to: str | None) -> list[dict[str, str]]:
