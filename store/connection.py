@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 #: which a waiter in another process is to notice, at a few tenths of a percent of a core.
 POLL_S: Final = 0.03
 
+#: Size of the log from the start where every step is synced: what it grows to between
+#: checkpoints.
+RESERVED_BYTES: Final = 8 << 20
+
 #: How often the other members are checked for life, and the file for its presence.
 LIVENESS_S: Final = 0.25
 
@@ -210,14 +214,20 @@ class SqliteConnection:
             if self._stopped:
                 raise errors.closed(self.path)
             database = open_database(self.path)
+            syncer = None
             try:
+                if self._full:
+                    database.reserve_log(RESERVED_BYTES)
+                    syncer = Syncer(schema.log_path(self.path))
                 me, locks = join(database, self.pid, self._unicast, self._anycast, self._clock)
             except BaseException:
+                if syncer is not None:
+                    syncer.close()
                 database.close()
                 raise
             self._locks = locks
             self._reader = Reader(self.path)
-            self._syncer = Syncer(schema.log_path(self.path)) if self._full else None
+            self._syncer = syncer
             database.look()  # what is open now is what has to stay
             self._engine = Engine(database, me, self._clock, self._accept)
 
@@ -273,7 +283,11 @@ class SqliteConnection:
                 with contextlib.suppress(Busy):
                     answer = engine.at_once(fence)
                     if answer is not None:
-                        if self._syncer is not None and fence.settles:
+                        if (
+                            fence.settles
+                            and self._syncer is not None
+                            and not self._syncer.at_once()
+                        ):
                             await self._syncer.sync()
                         return answer
             call = protocol.fenced(fence, req)

@@ -2,8 +2,9 @@
 
 A commit appends to the log; syncing the log afterwards makes it durable together with
 everything before it, which is what SQLite's own `synchronous = FULL` does within the
-commit. Doing it in a thread keeps the event loop free, and one sync serves every request
-that waits for it.
+commit. Where several requests wait, a thread does it: that keeps the event loop free, and
+one sync serves them all. A request that is alone is synced by the loop itself as long as the
+disk is quick, because waking a thread and being woken by it takes longer than such a sync.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from typing import Final
 
 from store import errors
@@ -19,17 +21,26 @@ __all__ = ["Syncer"]
 
 _sync_data: Final = getattr(os, "fdatasync", os.fsync)
 
+#: Seconds that syncs may take on average for the loop to do them itself, and seconds from
+#: which one is a hiccup, after which as many go to the thread.
+QUICK_S: Final = 0.0005
+HICCUP_S: Final = 0.002
+CAUTIOUS: Final = 64
+
 type Waiter = tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]
 
 
 class Syncer:
-    """Syncs one write-ahead log, in a thread of its own.
+    """Syncs one write-ahead log, at once or in a thread of its own.
 
-    An executor would do, at the price of 100 microseconds of processor time a sync; here
-    a waiter is a future of its loop, and the thread is woken by a lock.
+    An executor would do for the latter, at the price of 100 microseconds of processor time a
+    sync; here a waiter is a future of its loop, and the thread is woken by a lock.
 
     Args:
         path: The log, which exists as long as the database is open.
+
+    Raises:
+        StoreError: The log cannot be opened.
 
     Attributes:
         syncs: How often the log was synced.
@@ -38,14 +49,41 @@ class Syncer:
     def __init__(self, path: str) -> None:
         self.syncs = 0
         self._path = path
-        self._fd: int | None = None
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise errors.translate(error, path) from error
         self._guard = threading.Lock()
         self._work = threading.Lock()
         self._work.acquire()
         self._waiting: list[Waiter] = []
         self._closed = False
+        self._average_s = HICCUP_S
+        self._cautious = 0
         self._thread = threading.Thread(target=self._run, name="sostenuto-sync", daemon=True)
         self._thread.start()
+
+    def at_once(self) -> bool:
+        """Sync in the calling thread, if that is expected to be over in no time.
+
+        Returns:
+            Whether it is done; otherwise `sync` has to be awaited.
+
+        Raises:
+            StoreError: The disk refused; the answer must not be given.
+        """
+        if self._cautious:
+            self._cautious -= 1
+            return False
+        if self._average_s > QUICK_S or self._waiting:
+            return False
+        with self._guard:
+            if self._closed:
+                raise errors.closed(self._path)
+            error = self._sync()
+        if error is not None:
+            raise error
+        return True
 
     async def sync(self) -> None:
         """Wait until everything committed before this call is on the disk.
@@ -84,12 +122,15 @@ class Syncer:
                     return
 
     def _sync(self) -> Exception | None:
+        began_s = time.perf_counter()
         try:
-            if self._fd is None:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
             _sync_data(self._fd)
         except OSError as error:
             return errors.translate(error, self._path)
+        took_s = time.perf_counter() - began_s
+        self._average_s += (took_s - self._average_s) / 8
+        if took_s >= HICCUP_S:
+            self._cautious = CAUTIOUS
         self.syncs += 1
         return None
 
@@ -102,9 +143,7 @@ class Syncer:
             if not self._waiting:
                 self._work.release()
         self._thread.join()
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        os.close(self._fd)
 
 
 def _tell(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
