@@ -19,6 +19,7 @@ from store.records import (
     PromiseRecord,
     PromiseRow,
     PromiseValue,
+    delay_ms,
     is_open,
     kind_of,
     promise_record,
@@ -140,7 +141,7 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | N
                 None,
             )
             return row
-        delay = int(tags.get("resonate:delay", "0"))
+        delay = delay_ms(tags) or 0
         due_at = delay if delay > created_ms else resend_at(tx.now_ms)
         tx.run(
             sql.TASK_INSERT,

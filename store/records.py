@@ -6,6 +6,7 @@ timeout from then on, whether or not a sweep has written it yet.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
@@ -34,6 +35,7 @@ __all__ = [
     "PromiseValue",
     "ScheduleRecord",
     "TaskRecord",
+    "delay_ms",
     "effective_state",
     "is_open",
     "kind_of",
@@ -73,6 +75,9 @@ MAX_MS: Final = (1 << 63) - 1
 PROMISE_COLUMNS: Final = (
     "id, state, kind, timeout_at, created_at, settled_at, branch_len, tags, param, value"
 )
+#: A time as `resonate:delay` gives it; nothing longer can be one.
+_DELAY: Final = re.compile(r"\+?[0-9]{1,100}\Z")
+
 #: What a param or value that holds nothing reads as.
 EMPTY: Final = Raw(b"{}")
 
@@ -147,6 +152,22 @@ def kind_of(tags: dict[str, str]) -> int:
     if tags.get("resonate:external") == "true":
         kind |= EXTERNAL
     return kind
+
+
+def delay_ms(tags: dict[str, str]) -> int | None:
+    """When the first execute of a promise with these tags goes out, or None.
+
+    None also stands for what is no time: a schedule's tags are taken as they are, as the
+    server does, and must not stop its runs.
+
+    >>> delay_ms({"resonate:delay": "12"}), delay_ms({"resonate:delay": "soon"}), delay_ms({})
+    (12, None, None)
+    """
+    text = tags.get("resonate:delay")
+    if text is None or _DELAY.match(text) is None:
+        return None
+    delay = int(text)
+    return delay if delay <= MAX_MS else None
 
 
 def timeout_state(kind: int) -> int:

@@ -1,4 +1,4 @@
-"""Operations on schedules, and the firing of one: `(tx, data) -> (status, data)`."""
+"""Operations on schedules, and the firing of their runs: `(tx, data) -> (status, data)`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.task_ops import Empty
 from store.transaction import Transaction
 from store.wire import Answer, PromiseCreate
 
-__all__ = ["create", "delete", "fire", "get", "schedule_record"]
+__all__ = ["catch_up", "create", "delete", "get", "schedule_record"]
 
 NOT_FOUND: Final = (404, "schedule not found")
 
@@ -77,10 +77,36 @@ def delete(tx: Transaction, data: wire.PromiseId) -> Answer:
     return (200, Empty()) if tx.run(sql.SCHEDULE_DELETE, data.id) else NOT_FOUND
 
 
-def fire(tx: Transaction, row: tuple[Any, ...]) -> None:
-    """Make the promise of a schedule's next run, and set the run after it."""
+def catch_up(tx: Transaction, row: tuple[Any, ...], most: int) -> int:
+    """Fire the runs of a schedule that are due, all before those of another one.
+
+    Args:
+        tx: The transaction.
+        row: The schedule.
+        most: How many runs at most.
+
+    Returns:
+        How many runs were fired.
+    """
     schedule = schedule_record(row)
-    run_at = schedule.next_run_at
+    when = cron.parse(schedule.cron)
+    run_at, fired = schedule.next_run_at, 0
+    last_run_at = run_at
+    while run_at <= tx.now_ms and fired < most:
+        _fire(tx, schedule, run_at)
+        fired += 1
+        last_run_at = run_at
+        try:
+            run_at = when.next_after(run_at)
+        except cron.CronError:
+            run_at = MAX_MS  # the calendar ends before the schedule's next run
+    tx.run(sql.SCHEDULE_RAN, last_run_at, run_at, schedule.id)
+    tx.due(run_at)
+    return fired
+
+
+def _fire(tx: Transaction, schedule: ScheduleRecord, run_at: int) -> None:
+    """Make the promise of one run."""
     promise_id = schedule.promise_id.replace("{{.id}}", schedule.id).replace(
         "{{.timestamp}}", str(run_at)
     )
@@ -95,9 +121,3 @@ def fire(tx: Transaction, row: tuple[Any, ...]) -> None:
         tags,
     )
     promise_ops.put(tx, data, run_at)
-    try:
-        next_run_at = cron.parse(schedule.cron).next_after(run_at)
-    except cron.CronError:
-        next_run_at = MAX_MS  # the calendar ends before the schedule's next run
-    tx.run(sql.SCHEDULE_RAN, run_at, next_run_at, schedule.id)
-    tx.due(next_run_at)

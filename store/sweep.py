@@ -53,11 +53,12 @@ def _requeue(
 
 
 def _fire_schedules(tx: Transaction) -> bool:
-    for _ in range(BATCH):
+    fired = 0
+    while fired < BATCH:
         row = tx.one(sql.SCHEDULES_DUE, tx.now_ms)
         if row is None:
             return False
-        schedule_ops.fire(tx, row)
+        fired += schedule_ops.catch_up(tx, row, BATCH - fired)
     return True
 
 

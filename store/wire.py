@@ -7,7 +7,6 @@ arrives is answered: malformed JSON and wrong types are refusals with status 400
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -15,7 +14,7 @@ import msgspec
 from msgspec import Raw
 from resonate_base import PROTOCOL_VERSION
 
-from store.records import MAX_MS, PromiseValue
+from store.records import MAX_MS, PromiseValue, delay_ms
 
 __all__ = [
     "Answer",
@@ -249,7 +248,6 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ENCODER = msgspec.json.Encoder()
 _NO_DATA = Raw(b"{}")
 ANCESTORS = ("resonate:origin", "resonate:branch", "resonate:parent")
-_DELAY = re.compile(r"\+?\d+\Z", re.ASCII)
 
 
 def decode_request(text: str) -> Request:
@@ -381,10 +379,10 @@ def check_promise_create(data: PromiseCreate) -> str | None:
 
 
 def _bad_delay(data: PromiseCreate, tags: dict[str, str]) -> str | None:
-    delay = tags["resonate:delay"]
-    if _DELAY.match(delay) is None or int(delay) > MAX_MS:
+    delay = delay_ms(tags)
+    if delay is None:
         return "resonate:delay must be a non-negative integer"
-    if int(delay) >= data.timeout_at:
+    if delay >= data.timeout_at:
         return "resonate:delay must be less than timeoutAt"
     if "resonate:target" not in tags:
         return "resonate:delay requires a resonate:target tag"
@@ -412,8 +410,8 @@ def _check_suspend(data: TaskSuspend) -> str | None:
     seen: set[str] = set()
     for action in data.actions:
         awaited, awaiter = action.data.awaited, action.data.awaiter
-        if not awaited:
-            return "awaited promise id must not be empty"
+        if not awaited or "\0" in awaited:
+            return "awaited promise id must not be empty nor contain null bytes"
         if awaited == data.id:
             return "a task cannot await its own promise"
         if awaiter is not None and awaiter != data.id:
@@ -465,13 +463,15 @@ def _check_limit(data: PromiseSearch | TaskSearch | ScheduleSearch) -> str | Non
 
 
 def _check_callback(data: RegisterCallback) -> str | None:
-    if not data.awaited or not data.awaiter:
-        return "awaited and awaiter must not be empty"
+    found = _bad_id(data.awaited) or _bad_id(data.awaiter)
+    if found is not None:
+        return f"awaited and awaiter: {found}"
     return "awaited and awaiter must be different" if data.awaited == data.awaiter else None
 
 
 def _check_listener(data: RegisterListener) -> str | None:
-    return "awaited must not be empty" if not data.awaited else None
+    found = _bad_id(data.awaited)
+    return None if found is None else f"awaited: {found}"
 
 
 _CHECKS: dict[type, Callable[[Any], str | None]] = {

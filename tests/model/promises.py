@@ -39,6 +39,10 @@ def new_promise(state: State, now_ms: int, spec: Mapping[str, Any]) -> Promise:
     return promise
 
 
+def _is_time(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 100 and int(text) < 2**63
+
+
 def put(
     state: State, now_ms: int, spec: Mapping[str, Any], created_ms: int | None = None
 ) -> Promise:
@@ -55,7 +59,7 @@ def put(
         state.tasks[promise.id] = Task(promise.id, "fulfilled")
         return promise
     delay = promise.tags.get(DELAY, "")
-    delay_until = int(delay) if delay.isascii() and delay.isdigit() else 0
+    delay_until = int(delay) if _is_time(delay) else 0
     task = Task(promise.id, "pending")
     state.tasks[promise.id] = task
     if delay_until > now_ms:

@@ -173,3 +173,22 @@ async def test_a_schedule_whose_promises_never_time_out_stops_no_other(subject):
     await subject.advance(60_000)
     runs = [item["id"] for item in (await subject.ok("promise.search"))["promises"]]
     assert sorted(run[0] for run in runs) == ["s", "t"]
+
+
+@pytest.mark.parametrize("delay", ["soon", "", "-1", "1.5", "9" * 30, "9" * 5000, "٣"])
+async def test_a_schedule_whose_delay_is_no_time_fires_and_stops_no_other(subject, delay):
+    tags = {TARGET: subject.workers, "resonate:delay": delay}
+    assert (await create_schedule(subject, promiseTags=tags)).status == 200
+    await create_schedule(subject, id="t")
+    await subject.advance(60_000)
+    executes = [message[1] for message in await subject.messages() if message[0] == "execute"]
+    assert sorted(run[0] for run in executes) == ["s", "t"]
+
+
+@pytest.mark.parametrize("name", ["awaited", "awaiter"])
+async def test_ids_of_a_wait_hold_no_null_bytes(subject, name):
+    given = {"awaited": "a", "awaiter": "b"} | {name: "x\0"}
+    assert await subject.status("promise.register_callback", **given) == 400
+    if name == "awaited":
+        listening = {"awaited": "x\0", "address": subject.workers}
+        assert await subject.status("promise.register_listener", **listening) == 400

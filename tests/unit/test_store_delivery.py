@@ -207,3 +207,26 @@ async def test_a_shifted_clock_that_runs_drives_the_timers(connect):
     await ask(a, "promise.create", **promise("p", soon, external="true"))
     await ask(a, "promise.register_listener", awaited="p", address=a.unicast())
     await until(lambda: [message["kind"] for message in a.heard] == ["unblock"])
+
+
+async def test_the_missed_runs_of_a_schedule_come_before_those_of_the_next(connect, clock):
+    a = await connect("a")
+    for id_ in ("s", "t"):
+        await ask(
+            a,
+            "schedule.create",
+            id=id_,
+            cron="* * * * *",
+            promiseId="{{.id}}.{{.timestamp}}",
+            promiseTimeout=10**9,
+            promiseTags={"resonate:target": GROUP},
+        )
+    clock.now_ms += 150 * 60_000
+    await a.tick()
+    first_ms = START_MS // 60_000 * 60_000 + 60_000
+    wanted = [f"{id_}.{first_ms + run * 60_000}" for id_ in "st" for run in range(150)]
+    assert [id_ for id_, _ in executes(a)] == wanted
+    for id_ in ("s", "t"):
+        schedule = (await ask(a, "schedule.get", id=id_))[1]["schedule"]
+        assert schedule["lastRunAt"] == first_ms + 149 * 60_000
+        assert schedule["nextRunAt"] == first_ms + 150 * 60_000
