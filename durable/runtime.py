@@ -27,6 +27,7 @@ from durable.failures import encode_failure
 from durable.guards import check_promise_id, engine_errors, validated_id
 from durable.handles import Handle
 from durable.histories import read_history
+from durable.holders import holder
 from durable.launching import FOREVER, Launcher, Launches
 from durable.opening import OpenApp, Settings, open_app
 from durable.outcomes import record_value
@@ -439,15 +440,13 @@ class Durable:
                 ``rejected_timedout``; None for all.
             name: Registered name of the function; None for all.
         """
-        self._ready()
         async for record in self._reader().executions(state, name):
             yield record
 
     async def steps(self, id: str) -> list[StepRecord]:
         """Return every step, sleep, promise and attempt below an execution, by creation."""
-        engine = self._ready()
         validated_id(id)
-        history = await read_history(engine, id)
+        history = await read_history(self._ready(), id)
         return [StepRecord(promise, self.values) for promise in history.promises]
 
     # -- what handles ask ------------------------------------------------------
@@ -472,6 +471,13 @@ class Durable:
         engine = self._ready()
         with engine_errors(promise_id):
             return (await engine.promises.get(promise_id)).state != "pending"
+
+    async def held_by(self, id: str) -> str | None:
+        """Return the pid of another app that runs an execution, None where none is known to."""
+        self._ready()
+        assert self._app is not None
+        pid = await holder(self._app.connections.network, id)
+        return None if pid == self._settings.pid else pid
 
     async def settle_cancelled(self, promise_id: str, reason: str) -> bool:
         """Cancel, for a handle."""

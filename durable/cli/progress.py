@@ -58,6 +58,11 @@ class Activity:
         return f"sleeping until {moment(due_ms)}"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything of it happened in this process."""
+        return self.changed_at != self.started_at
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing runs and all that is known of is waiting."""
         return not self._running and bool(self.waits)

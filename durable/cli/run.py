@@ -8,6 +8,7 @@ import errno
 import shlex
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -28,6 +29,7 @@ from durable.cli.source_files import (
 from durable.cli.stopping import Stopper
 from durable.cli.stores import opened
 from durable.cli.terminal import moment
+from durable.config import default_database, parse_url
 from durable.errors import (
     EngineUnavailableError,
     ExecutionMismatchError,
@@ -48,6 +50,9 @@ SLEEP_WAITED_S = 600.0
 WAIT_UNATTENDED_S = 5.0
 
 _LOOK_S = 0.1
+
+#: Seconds within which an execution begins here, unless another process has it.
+BEGINS_S = 1.0
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +166,8 @@ async def _run_until(
             file = {} if source.path is None else {"filename": str(source.path)}
             launcher = app.options(timeout=timeout_s, target=group)
             handle = launcher.run(execution_id, SOURCE_FUNCTION, source=source.text, **file)
-            code = await _follow(app, handle, activity, stopper.interrupted, wait_s)
+            async with _telling_who_runs(app, request, activity, handle.id, progress.say):
+                code = await _follow(app, handle, activity, stopper.interrupted, wait_s)
         if code is ExitCode.INTERRUPTED:
             _say(stopper.farewell)
             return code
@@ -172,6 +178,28 @@ async def _run_until(
         if record.state in ("rejected_timedout", "rejected_canceled"):
             stopper.leave(_exit_code(record))
         return _print(request, record)
+
+
+@contextlib.asynccontextmanager
+async def _telling_who_runs(
+    app: Durable, request: RunRequest, activity: Activity, id: str, say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Say so when the execution does not begin here, as another process has it."""
+
+    async def look() -> None:
+        await asyncio.sleep(BEGINS_S)
+        if activity.has_begun or (pid := await app.held_by(id)) is None:
+            return
+        local = parse_url(request.db or default_database()).path is not None
+        when = "at once" if local else "when its lease ends, a minute after its last sign of life"
+        say(f"{id} runs in another process, {pid}: waiting. Should that die, this goes on {when}")
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 async def _follow(

@@ -102,6 +102,23 @@ def test_two_commands_of_one_execution_share_it_and_either_takes_over(here: Shel
     assert output.endswith("slow is done\n")
 
 
+def test_a_command_says_which_process_runs_the_execution_it_waits_for(here: Shell) -> None:
+    first = here.start("run", "waits.py", "--id", "one", "--wait", "forever")
+    deadline = time.monotonic() + LIMIT_S
+    while not (here.json("ls") and here.json("show", "one")["steps"]):
+        assert time.monotonic() < deadline
+    second = here.start("run", "waits.py", "--id", "one", "--wait", "forever")
+    assert second.stderr is not None
+    assert second.stderr.readline() == "sostenuto: resuming one\n"
+    while "another process" not in (line := second.stderr.readline()):
+        assert line, "the command ended"
+    assert f"one runs in another process, {first.pid}-" in line
+    here.run("resolve", "one:1", "--value", "21")
+    for process in (first, second):
+        output, errors = process.communicate(timeout=LIMIT_S)
+        assert (process.returncode, output) == (0, "42\n"), errors
+
+
 def test_a_command_goes_on_with_an_execution_that_an_app_began(here: Shell) -> None:
     process = program(here, "start")
     _, errors = process.communicate(timeout=LIMIT_S)
