@@ -62,6 +62,7 @@ class CompiledCell:
         tree: The syntax tree, if one was needed; dropped once the cell has been routed.
         is_examined: Whether it was looked at for :mod:`executor.innocence`.
         plain_names: The names it may look up, where a glance is enough to know them.
+        defines_at: What :func:`~executor.innocence.only_defines` answered; -1 for None.
         route: Where it ran last, or None.
         route_names: The names that this may depend on, once it has run twice.
         route_meaning: What those names meant.
@@ -81,6 +82,7 @@ class CompiledCell:
     tree: ast.Module | None = None
     is_examined = False
     plain_names: tuple[str, ...] | None = None
+    defines_at: int | None = None
     route: Route | None = None
     route_names: tuple[str, ...] | None = None
     route_meaning: tuple[int, ...] = ()

@@ -8,18 +8,14 @@ only sometimes a missed one.
 
 from __future__ import annotations
 
-import re
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from typing import Any
 
 from executor.compiler import CompiledCell
-from executor.reach import COMPUTING_MODULES, names_of, reaches_nothing_that_waits
+from executor.reach import names_of, only_binds, reaches_nothing_that_waits
+from executor.source import nested_codes
 
-__all__ = ["is_innocent"]
-
-_IMPORT = re.compile(r"\b(?:import|from)\b")
-_SIMPLE_IMPORT = re.compile(
-    r"^[ \t]*(?:import (\w+)(?: as \w+)?|from (\w+) import [\w, ]+)[ \t]*(?:#.*)?$", re.MULTILINE
-)
+__all__ = ["is_innocent", "only_defines"]
 
 
 def is_innocent(cell: CompiledCell, namespace: dict[str, Any]) -> bool:
@@ -31,19 +27,27 @@ def is_innocent(cell: CompiledCell, namespace: dict[str, Any]) -> bool:
     """
     if not cell.is_examined:
         cell.is_examined = True
-        if _imports_are_pure(cell.source):
-            cell.plain_names = names_of(cell.codes)
+        cell.plain_names = names_of(cell.codes)
     names = cell.plain_names
     return names is not None and reaches_nothing_that_waits(names, namespace)
 
 
-def _imports_are_pure(source: str) -> bool:
-    mentions = len(_IMPORT.findall(source))
-    if not mentions:
-        return True
-    expected = 0
-    for found in _SIMPLE_IMPORT.finditer(source):
-        if (found[1] or found[2]) not in COMPUTING_MODULES:
-            return False
-        expected += 1 if found[1] else 2
-    return expected == mentions
+def only_defines(cell: CompiledCell) -> int | None:
+    """Whether it is plain that ``cell`` calls nothing: it defines functions, imports and binds.
+
+    Args:
+        cell: Compiled, and no coroutine.
+
+    Returns:
+        The line of the first async function that it defines, 0 where there is none; None where a
+        glance is not enough.
+    """
+    if cell.rewrites or not only_binds(cell.codes):
+        return None
+    lines = [
+        code.co_firstlineno
+        for outer in cell.codes
+        for code in nested_codes(outer)
+        if code.co_flags & (CO_COROUTINE | CO_ASYNC_GENERATOR) and code.co_name[0] != "<"
+    ]
+    return min(lines, default=0)

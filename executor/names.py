@@ -34,6 +34,7 @@ __all__ = [
     "is_heap_class",
     "is_slot",
     "module_attribute",
+    "module_dict",
     "module_name",
     "own_attribute",
     "own_attributes",
@@ -89,6 +90,12 @@ def module_name(module: ModuleType) -> str:
 def module_attribute(module: ModuleType, name: str) -> Any:
     """A module's global, or :data:`MISSING`; module ``__getattr__`` never runs."""
     return _module_dict(module).get(name, MISSING)
+
+
+def module_dict(module: ModuleType) -> dict[str, Any]:
+    """A module's globals."""
+    attributes: dict[str, Any] = _module_dict(module)
+    return attributes
 
 
 def class_attribute(cls: type, name: str) -> Any:

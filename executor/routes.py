@@ -7,9 +7,9 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from executor.compiler import CompiledCell, rewritten_tree
-from executor.innocence import is_innocent
+from executor.innocence import is_innocent, only_defines
 from executor.modes import ExecutionMode
-from executor.routing import Route, route
+from executor.routing import Route, defines_async, route
 from executor.source import nested_codes
 
 __all__ = ["CellRouter"]
@@ -39,6 +39,12 @@ class CellRouter:
         if cell.is_coroutine:
             cell.tree = None
             return _ON_LOOP
+        if cell.defines_at is None:
+            line = only_defines(cell)
+            cell.defines_at = -1 if line is None else line
+        if cell.defines_at >= 0:
+            cell.tree = None
+            return _INNOCENT if cell.defines_at == 0 else defines_async(cell.defines_at)
         if is_innocent(cell, self._namespace):
             cell.tree = None
             return _INNOCENT

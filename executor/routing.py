@@ -11,7 +11,7 @@ from typing import Any
 from executor.blocking import BlockingCall, find_blocking
 from executor.modes import ExecutionMode
 
-__all__ = ["Route", "analyze", "blocking_calls", "route"]
+__all__ = ["Route", "analyze", "blocking_calls", "defines_async", "route"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,14 @@ def route(tree: ast.Module, namespace: Mapping[str, Any], *, is_coroutine: bool)
         return Route(ExecutionMode.BLOCKING_SYNC, reason, first.line)
     line = _async_definition(tree)
     if line is not None:
-        reason = f"defines an async function (line {line}) and awaits nothing at top level"
-        return Route(ExecutionMode.ASYNC_DEF, reason, line)
+        return defines_async(line)
     return Route(ExecutionMode.SIMPLE_SYNC, "no call in the cell can wait")
+
+
+def defines_async(line: int) -> Route:
+    """The route of a cell that defines an async function there, and awaits and waits nowhere."""
+    reason = f"defines an async function (line {line}) and awaits nothing at top level"
+    return Route(ExecutionMode.ASYNC_DEF, reason, line)
 
 
 def blocking_calls(tree: ast.Module, namespace: Mapping[str, Any]) -> tuple[BlockingCall, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sysconfig
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 
 from executor.blocking import default_table, register_blocking, register_type
 from executor.compiler import compile_cell, rewritten_tree
-from executor.innocence import is_innocent
+from executor.innocence import is_innocent, only_defines
 from executor.modes import ExecutionMode
 from executor.namespace import NamespaceManager
-from executor.reach import COMPUTING_MODULES
+from executor.reach import COMPUTING_MODULES, LIMITED_MODULES
 from executor.routing import route
 from executor.tails import split_last
 from tests.unit.executor_cases import load
@@ -45,6 +46,26 @@ PIECES = [
     "if ",
     "\n",
 ]
+QUOTES = [
+    "f'",
+    'f"',
+    "'",
+    '"',
+    "'''",
+    '"""',
+    "{",
+    "}",
+    "(",
+    ")",
+    "\\",
+    "\n",
+    "a",
+    "#",
+    " + ",
+    ";",
+    "; a",
+]
+QUOTED = st.lists(st.sampled_from(QUOTES), max_size=14).map("".join)
 SCRAMBLED = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 CELLS = sorted({cell.source for case in load() for cell in case.cells})
 
@@ -226,8 +247,8 @@ def test_a_module_of_a_computing_module_is_not_reached_unseen(source: str) -> No
     "source",
     [
         "open('f')",
-        "import time\nx = 1",
-        "import math, time\nx = 1",
+        "import socket\nx = 1",
+        "import math, socket\nx = 1",
         "from os import *",
         "async def f(): pass",
         "x.__globals__",
@@ -327,6 +348,39 @@ def test_cells_are_split_as_a_parser_splits_them(source: str) -> None:
         "not x",
         "x = yield_",
         "é = 1\né",
+        "d = {'k': 1}\nf'{d['k']}'",
+        "d = {'k': 1}\nf\"{d['k']} and {1}\"",
+        "x = f'{'('}'\n(\nx\n)",
+        'f"{\n1}" + ["a",\ny][0]',
+        "f'{1}' f'{{}}'\n'a'",
+        "x = 1\nf'{{{x}'",
+        "rf'{x}'\nRF\"{x}\"",
+        "'''a\nb'''\nx",
+        "x\n'''a\nb\n'''",
+        'x\n"""a\n\'b\n""" + \'(\' ',
+        "f'''{\n1\n}'''\nx",
+        "x = 'a\\'('\n\ny",
+        "x = 'a\\\nb'\ny",
+        "x = 1 + \\\n2\ny",
+        "print('a;b')\n';'",
+        "r'\\'\nx",
+        "r'a\\'b'\nx",
+        "'''\n\"\n'''\n\"\"\"\n'\n\"\"\"",
+        "elif_ = 1\nelif_",
+        "x = 1; y = 2; x + y",
+        "x = 1; x  # it's",
+        "x = 1; x;",
+        "x = 1\ny = 2;\tf(x, y)\n\n",
+        "if x: y; z",
+        "x; y = 1",
+        "x = 'a;b'; x",
+        "x = 1; f(\n2)",
+        "f(\n1); y",
+        "é = 1; é",
+        "x=1;del x;y",
+        "@f; x",
+        "lambda: 0; x",
+        "x = [1\n]; x",
     ],
 )
 def test_awkward_cells_are_split_as_a_parser_splits_them(source: str) -> None:
@@ -345,6 +399,19 @@ def test_scrambled_text_is_split_as_a_parser_splits_it(source: str) -> None:
     _check_split(source)
 
 
+@settings(max_examples=1000, deadline=None)
+@given(QUOTED)
+def test_quotes_in_any_order_are_split_as_a_parser_splits_them(source: str) -> None:
+    _check_split(source)
+
+
+@pytest.mark.parametrize("last", ["f'{x} and {x:>{x}}'", "x", "'a;b'", "x  # it's", "'\\n'"])
+@pytest.mark.parametrize("first", ["x = 'a\\n'", 'x = """a\nb"""', "x = '#'", "f'{x}; {y!r}'"])
+def test_cells_with_strings_of_all_kinds_are_split_without_a_parser(first: str, last: str) -> None:
+    body = first + "\n"
+    assert split_last(body + last) == (body, "\n" * body.count("\n") + last)
+
+
 def test_the_standard_library_is_split_as_a_parser_splits_it() -> None:
     """Prefixes of real files end in every kind of statement."""
     checked = 0
@@ -360,3 +427,122 @@ def test_the_standard_library_is_split_as_a_parser_splits_it() -> None:
             _check_split(text)
             checked += 1
     assert checked > 500
+
+
+@pytest.mark.parametrize("name", sorted(LIMITED_MODULES))
+def test_what_a_limited_module_lends_a_cell_is_not_known_to_wait(name: str) -> None:
+    module = importlib.import_module(name)
+    lent = [each for each in dir(module) if each not in LIMITED_MODULES[name]]
+    assert lent
+    for function in lent:
+        source = f"import {name} as m\nm.{function}(1)"
+        if is_innocent(compile_cell(source, "<cell>", 1, 0), {}):
+            found = route(ast.parse(source), {}, is_coroutine=False)
+            assert found.mode is ExecutionMode.SIMPLE_SYNC, found.reason
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "os.path.join('a', str(root / 'b'))",
+        "import time\ntime.monotonic()",
+        "from pathlib import Path\nPath('a').with_suffix('.b').name",
+        "import json\njson.dumps([os.sep, path.stem])",
+        "now() - 1",
+        "joined('a', 'b')",
+        "def f():\n    from os import path\n    return path.basename('a')\nf()",
+    ],
+)
+def test_what_only_computes_of_modules_that_also_wait_is_innocent(source: str) -> None:
+    namespace = NamespaceManager().namespace
+    exec(LIVE, namespace)
+    assert is_innocent(compile_cell(source, "<cell>", 1, 0), namespace)
+
+
+LIVE = """\
+import os, time, sys
+from pathlib import Path
+from time import sleep, time as now
+from os.path import join as joined, exists
+path = root = Path("a")
+class Holder:
+    def __init__(self): self.path = path
+    def name(self): return self.path.name
+    def read(self): return self.path.read_text()
+holder = Holder()
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "time.sleep(1)", "import time as t\nt.sleep(1)", "from time import sleep as s\ns(1)",
+        "os.path.exists('a')", "exists('a')", "path.read_text()", "root.parent.iterdir()",
+        "holder.read()", "os.system('x')", "sleep(1)", "from os import *", "from .time import x",
+        "import operator\noperator.attrgetter('sleep')(time)(1)",
+        "match time:\n    case object(sleep=f): f(1)",
+        "def f():\n    import time\n    time.sleep(1)\nf()",
+        "Path('a').exists()", "os.path.os.system('x')", "sys.modules['time']", "open(path)",
+    ],
+)  # fmt: skip
+def test_what_waits_of_modules_that_also_compute_is_left_to_routing(source: str) -> None:
+    namespace = NamespaceManager().namespace
+    exec(LIVE, namespace)
+    assert not is_innocent(compile_cell(source, "<cell>", 1, 0), namespace)
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("import os", 0),
+        ("from os import path as p, sep", 0),
+        ("def f(x=1): return open(x)", 0),
+        ("y = x", 0),
+        ("x", 0),
+        ("async def f(): open('x')", 1),
+        ("import asyncio\n\nasync def f(x: int) -> str: yield x", 3),
+        ("def f():\n    async def g(): pass\n    return g", 2),
+        ("def f(): return (x async for x in y)", 0),
+    ],
+)
+def test_a_cell_that_only_defines_and_imports_is_told_by_its_code(source: str, line: int) -> None:
+    cell = compile_cell(source, "<cell>", 1, 0)
+    assert only_defines(cell) == line
+    found = route(rewritten_tree(cell), {}, is_coroutine=False)
+    assert found.mode is (ExecutionMode.ASYNC_DEF if line else ExecutionMode.SIMPLE_SYNC)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def f(x=g()): pass", "@g\ndef f(): pass", "class A: pass", "x.y", "x = y[0]", "del x"],
+)
+def test_a_cell_that_may_call_something_is_not_told_by_its_code(source: str) -> None:
+    assert only_defines(compile_cell(source, "<cell>", 1, 0)) is None
+
+
+def test_the_standard_library_is_routed_at_a_glance_as_it_is_routed() -> None:
+    """Statements of real files, in a namespace where some of their names mean something."""
+    namespace = NamespaceManager().namespace
+    exec(LIVE, namespace)
+    glances = 0
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[40:70]:
+        source = path.read_text("utf-8", "replace")
+        lines = source.split("\n")
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.stmt):
+                continue
+            text = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+            try:
+                cell = compile_cell(text, "<cell>", 1, 0)
+            except SyntaxError:
+                continue
+            if cell.is_coroutine:
+                continue
+            line = only_defines(cell)
+            if line is None and not is_innocent(cell, namespace):
+                continue
+            glances += 1
+            found = route(rewritten_tree(cell), namespace, is_coroutine=False)
+            expected = ExecutionMode.ASYNC_DEF if line else ExecutionMode.SIMPLE_SYNC
+            assert found.mode is expected, text
+    assert glances > 3_000
