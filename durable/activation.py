@@ -16,6 +16,7 @@ from resonate.resonate import Resonate
 from resonate.timing import Clock, Sleeper
 from resonate.types import PromiseCreateReq, PromiseRecord
 
+from durable.arguments import ArgumentWatch
 from durable.calls import CallShape, call_function
 from durable.closers import add_note
 from durable.engine import Carrier, DurableEffects, StepContext, StepMeta
@@ -98,6 +99,7 @@ class Execution:
         is_stopped: Tells whether its code is being stopped from outside it.
         tasks: What its code has started and that has not ended.
         thread_ids: Identifiers of the threads that run its synchronous functions now.
+        arguments: Notices steps that change what they are given.
         refusals: How often ``ctx`` has refused an operation, as the code was over or stopped.
     """
 
@@ -116,6 +118,7 @@ class Execution:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.thread_ids: set[int] = set()
         self.refusals = 0
+        self.arguments = ArgumentWatch(execution_id, host.values.digest)
         self.effects = DurableEffects(effects_inner, self)
         self._live_errors: dict[str, BaseException] = {}
 
@@ -219,12 +222,15 @@ def _divergence(
     def shown(step: dict[str, Any]) -> str:
         return f"{step.get('kind', '?')} {step['step']}({step.get('args', '')})"
 
-    what = "other arguments" if recorded["step"] == asked["step"] else "another step"
+    what, hint = "another step", ""
+    if recorded["step"] == asked["step"]:
+        what = "other arguments"
+        hint = "; let steps return what they change, as a resume does not change arguments again"
     return ReplayDivergenceError(
         f"execution {execution_id!r} asked for {what} than its history has at {step_id!r}: "
         f"recorded {shown(recorded)}, asked {shown(asked)}. Nothing was answered from the store. "
         "Run the code that made the history, or start a fresh execution under another id; where "
-        "timing decides which task makes a call, name the step with ctx.options(key=...)",
+        f"timing decides which task makes a call, name the step with ctx.options(key=...){hint}",
         step_id=step_id,
         recorded=recorded,
         asked=asked,
@@ -279,6 +285,7 @@ class StepCall(msgspec.Struct, kw_only=True):
     shape: CallShape
     args: Any
     kwargs: Any
+    digest: str
     name: str
     timeout: timedelta | None
     retry: Any
@@ -301,6 +308,7 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
     try:
         value = await _within_deadline(call, sdk_context)
         _check_uncancelled(execution, task)
+        execution.arguments.look(call.name, call.args, call.kwargs, call.digest)
         encoded = execution.encode(value, f"step {call.name} of {execution.id}")
         failed = False
     except Exception as error:

@@ -261,6 +261,7 @@ class DurableContext:
             shape=shape_of(fn),
             args=args,
             kwargs=kwargs,
+            digest=meta.args,
             name=name,
             timeout=self._options.timeout,
             retry=self._options.retry,
