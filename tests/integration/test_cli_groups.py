@@ -24,6 +24,19 @@ for n in range(12):
 "slow is done"
 """
 
+HELD = """
+def step(n):
+    import os, time
+    while n == 1 and not os.path.exists("go"):
+        time.sleep(0.01)
+    print("held step", n)
+    return n
+
+for n in range(3):
+    await ctx.run(step, n)
+"held is done"
+"""
+
 APP = """
 import asyncio, sys
 from durable import Durable
@@ -54,6 +67,7 @@ WAITS = "value = await ctx.promise()\nawait ctx.sleep(0.1)\nvalue * 2\n"
 def here(shell: Shell) -> Shell:
     shell.env["SOSTENUTO_DB"] = str(shell.directory / "runs.db")
     shell.write("slow.py", SLOW)
+    shell.write("held.py", HELD)
     shell.write("app.py", APP)
     shell.write("waits.py", WAITS)
     return shell
@@ -89,17 +103,18 @@ def test_code_that_ends_its_process_ends_no_other_command(here: Shell) -> None:
 
 
 def test_two_commands_of_one_execution_share_it_and_either_takes_over(here: Shell) -> None:
-    first = here.start("run", "slow.py", "--id", "slow")
+    first = here.start("run", "held.py", "--id", "held")
     assert first.stdout is not None
-    assert first.stdout.readline() == "slow step 0\n"
-    second = here.start("run", "slow.py", "--id", "slow")
+    assert first.stdout.readline() == "held step 0\n"
+    second = here.start("run", "held.py", "--id", "held")
     assert second.stderr is not None
-    assert second.stderr.readline() == "sostenuto: resuming slow\n"
+    assert second.stderr.readline() == "sostenuto: resuming held\n"
     first.kill()
     first.communicate(timeout=LIMIT_S)
+    here.write("go", "")
     output, errors = second.communicate(timeout=LIMIT_S)
     assert second.returncode == 0, errors
-    assert output.endswith("slow is done\n")
+    assert output == "held step 1\nheld step 2\nheld is done\n"
 
 
 def test_a_command_says_which_process_runs_the_execution_it_waits_for(here: Shell) -> None:
