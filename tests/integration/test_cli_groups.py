@@ -119,6 +119,8 @@ def test_two_commands_of_one_execution_share_it_and_either_takes_over(here: Shel
 
 def test_a_command_says_which_process_runs_the_execution_it_waits_for(here: Shell) -> None:
     first = here.start("run", "waits.py", "--id", "one", "--wait", "forever")
+    assert first.stderr is not None
+    assert first.stderr.readline() == "sostenuto: running one\n"
     deadline = time.monotonic() + LIMIT_S
     while not (here.json("ls") and here.json("show", "one")["steps"]):
         assert time.monotonic() < deadline
