@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -408,6 +409,10 @@ def doctor(db: Database = None, json: AsJson = False) -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; ends the process with a documented exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Text of a record is shown as well as the terminal's encoding can.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(argv)
         sys.stdout.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json as json_module
 import os
 import platform
 import shutil
@@ -19,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from durable.cli.documents import print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.stores import existing_file, opened, store_url
 from durable.cli.terminal import console
@@ -92,7 +92,7 @@ def doctor_command(db: str | None, *, json: bool) -> None:
 def _print(findings: list[Finding], *, json: bool) -> None:
     if json:
         documents = [msgspec.to_builtins(finding) for finding in findings]
-        print(json_module.dumps(documents, indent=2, ensure_ascii=False))
+        print_json(documents)
         return
     from rich.table import Table
     from rich.text import Text

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import sys
 from pathlib import PurePath
 from typing import Any
 
+from durable.cli.documents import json_text, print_json
 from durable.cli.generations import current_id, generations
 from durable.cli.render import print_failure, record_dict, step_dict
 from durable.cli.stores import opened
@@ -41,7 +41,7 @@ def show_command(db: str | None, id: str, *, json: bool) -> None:
         document["history"] = [record_dict(run) for run in history]
         document["source"] = record.source
         document["steps"] = [step_dict(step) for step in steps]
-        print(json_module.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document)
         return
     _show_head(record)
     for number, run in enumerate(history, 1):
@@ -71,7 +71,7 @@ def _show_head(record: ExecutionRecord) -> None:
     elif record.timeout_at is not None and record.timeout_at.year < record.created_at.year + 99:
         lines.append(("deadline", f"{record.timeout_at:%Y-%m-%d %H:%M:%S} UTC"))
     if record.state == "resolved":
-        lines.append(("result", json_module.dumps(record.value_data, ensure_ascii=False)))
+        lines.append(("result", json_text(record.value_data, indent=None)))
     lines.append(("error", record.error_text or ""))
     for name, text in lines:
         if text:
@@ -140,7 +140,7 @@ async def _watch_lines(app: Durable, id: str, root: dict[str, Any], *, json: boo
             shown[node["id"]] = node["state"]
             if json:
                 line = {key: value for key, value in node.items() if key != "children"}
-                print(json_module.dumps(line, ensure_ascii=False), flush=True)
+                print_json(line, indent=None)
             else:
                 print("  " * depth + _plain_label(node), flush=True)
         if root["state"] != "pending":
@@ -184,7 +184,7 @@ def _walk(root: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
 
 def _print_tree(root: dict[str, Any], *, json: bool) -> None:
     if json:
-        print(json_module.dumps(root, indent=2, ensure_ascii=False))
+        print_json(root)
         return
     out = console()
     if out.is_terminal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -11,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from durable.cli.documents import print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.render import record_dict, title
 from durable.cli.source_files import parse_duration
@@ -62,7 +62,7 @@ def list_command(request: ListRequest) -> None:
             raise Exit(ExitCode.USAGE, f"--state {state!r} is none of {', '.join(STATES)}")
     records = asyncio.run(_listed(request))
     if request.json:
-        print(json_module.dumps([record_dict(record) for record in records], indent=2))
+        print_json([record_dict(record) for record in records])
         return
     if not records:
         print("no executions")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pprint
 import re
@@ -12,6 +11,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, TextIO
 
+from durable.cli.documents import json_text
 from durable.cli.terminal import printable
 from durable.errors import DurableError
 from durable.records import SOURCE_FUNCTION, ExecutionRecord, StepRecord
@@ -144,9 +144,9 @@ def record_dict(record: ExecutionRecord) -> dict[str, Any]:
 def record_json(record: ExecutionRecord) -> str:
     """Return an execution as one JSON document."""
     try:
-        return json.dumps(record_dict(record), indent=2, ensure_ascii=False)
+        return json_text(record_dict(record))
     except DurableError as error:
-        return json.dumps({"id": record.id, "state": record.state, "error": str(error)})
+        return json_text({"id": record.id, "state": record.state, "error": str(error)})
 
 
 def step_dict(step: StepRecord) -> dict[str, Any]:

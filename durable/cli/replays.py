@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import json as json_module
 import sys
 from pathlib import Path
 from typing import Any
 
+from durable.cli.documents import print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.generations import current_id
 from durable.cli.source_files import parse_duration
@@ -52,7 +52,7 @@ def replay_command(
     except DurableError as error:
         raise Exit(ExitCode.USAGE, str(error)) from error
     if json:
-        print(json_module.dumps(report_dict(report), indent=2, ensure_ascii=False))
+        print_json(report_dict(report))
     else:
         print(str(report).replace(f"({SOURCE_FUNCTION}): ", "(source): ", 1))
     if not report.identical:

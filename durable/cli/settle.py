@@ -6,11 +6,15 @@ import asyncio
 import json as json_module
 from typing import Any
 
+from durable.cli.documents import print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.generations import current_id
 from durable.cli.stores import opened
 
 __all__ = ["settle_command"]
+
+#: Characters of a refused value that are repeated.
+_VALUE_SHOWN = 60
 
 _DONE = {"resolve": "resolved", "reject": "rejected", "cancel": "cancelled"}
 
@@ -24,7 +28,7 @@ def settle_command(db: str | None, id: str, verb: str, value: str | None, *, jso
     parsed: Any = value if verb == "cancel" else _parsed(value)
     settled, state = asyncio.run(_settle(db, id, verb, parsed))
     if json:
-        print(json_module.dumps({"id": id, "settled": settled, "state": state}))
+        print_json({"id": id, "settled": settled, "state": state}, indent=None)
     elif settled:
         print(f"{_DONE[verb]} {id}")
     if not settled:
@@ -38,9 +42,11 @@ def _parsed(value: str | None) -> Any:
     try:
         return json_module.loads(value, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
+        shown = value if len(value) <= _VALUE_SHOWN else f"{value[:_VALUE_SHOWN]}..."
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise Exit(
             ExitCode.USAGE,
-            f"--value {value!r} is not JSON: {error}. Quote a string twice, --value '\"yes\"'",
+            f"--value {shown!r} is not JSON: {why}. Quote a string twice, --value '\"yes\"'",
         ) from None
 
 

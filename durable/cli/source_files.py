@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import re
 import sys
 import tokenize
@@ -44,6 +46,8 @@ def read_source(file: str | None, code: str | None) -> SourceText:
         what = "both a FILE and -c CODE" if file is not None else "neither a FILE nor -c CODE"
         raise Exit(ExitCode.USAGE, f"{what} given: name one thing to run; see sostenuto run --help")
     if code is not None:
+        with contextlib.suppress(UnicodeError):  # in an ASCII locale it comes as escaped bytes
+            code = os.fsencode(code).decode("utf-8")
         return SourceText(code, None)
     assert file is not None
     if file == "-":

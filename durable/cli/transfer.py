@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from durable.cli.documents import json_text, print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.groups import DEFAULT_GROUP
 from durable.cli.stores import opened
@@ -59,7 +60,7 @@ def export_command(request: ExportRequest) -> None:
             raise Exit(ExitCode.USAGE, f"{request.output!r} is a directory: name a file")
     written = asyncio.run(_export(request, several=several))
     if request.json:
-        print(json_module.dumps(written, indent=2, ensure_ascii=False))
+        print_json(written)
     elif request.output is not None:
         count = len(written)
         print(f"{count} {'history' if count == 1 else 'histories'} written to {request.output}")
@@ -79,12 +80,22 @@ async def _export(request: ExportRequest, *, several: bool) -> list[dict[str, st
             elif request.output is not None:
                 path = Path(request.output)
             else:
-                print(history.to_json(), end="")
+                print(_shown(history), end="")
                 continue
             _write_whole(path, history.to_json())
             written.append({"id": id, "file": str(path)})
             _progress(number, len(ids), "exported")
     return written
+
+
+def _shown(history: History) -> str:
+    """A history for standard output, escaped where its encoding needs that."""
+    text = history.to_json()
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return json_text(json_module.loads(text)) + "\n"
+    return text
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -119,7 +130,7 @@ def import_command(files: list[str], to: str | None, *, json: bool) -> None:
     histories = [load for name in files for load in _loaded(name)]
     imported = asyncio.run(_import(histories, to))
     if json:
-        print(json_module.dumps(imported, indent=2, ensure_ascii=False))
+        print_json(imported)
         return
     for entry in imported:
         print(f"imported {entry['id']}  {entry['state']}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as json_module
 import os
 import shutil
 import sqlite3
@@ -15,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from durable.cli.copying import Copying
+from durable.cli.documents import print_json
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.source_files import parse_duration
 from durable.cli.stores import needed_file
@@ -79,16 +79,15 @@ def gc_command(request: GcRequest) -> None:
     except (StoreError, sqlite3.Error) as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
     if request.json:
-        print(
-            json_module.dumps(
-                {
-                    **found,
-                    "dry_run": not yes,
-                    "deleted_promises": deleted,
-                    "free_bytes": free,
-                    "shrunk_bytes": shrunk,
-                }
-            )
+        print_json(
+            {
+                **found,
+                "dry_run": not yes,
+                "deleted_promises": deleted,
+                "free_bytes": free,
+                "shrunk_bytes": shrunk,
+            },
+            indent=None,
         )
         return
     for line in _gc_lines(request, found, free, shrunk):
@@ -197,10 +196,8 @@ def backup_command(target: str, db: str | None, *, force: bool, json: bool) -> N
         ) from error
     size_bytes = goal.stat().st_size
     if json:
-        print(
-            json_module.dumps(
-                {"file": str(goal), "size_bytes": size_bytes, "key_file": key and str(key)}
-            )
+        print_json(
+            {"file": str(goal), "size_bytes": size_bytes, "key_file": key and str(key)}, indent=None
         )
         return
     print(f"{goal}: {size_text(size_bytes)}, a whole copy of {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -96,3 +97,24 @@ def test_a_bad_id_is_refused_before_a_database_is_made(shell: Shell, tmp_path: P
         assert done.stderr.startswith("sostenuto: --id")
         assert done.stderr.count("\n") == 1
     assert not (tmp_path / "new.db").exists()
+
+
+def test_an_encoding_without_the_letters_changes_the_output_and_no_outcome(shell: Shell) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ascii_only["PYTHONIOENCODING"] = "ascii"
+    shell.env["SOSTENUTO_DB"] = str(shell.directory / "runs.db")
+    done = shell.run("run", "-c", "print('häuser')\n'日本'", "--id", "letters", **ascii_only)
+    assert done.stdout == "h\\xe4user\n\\u65e5\\u672c\n"
+    assert shell.json("show", "letters")["result"] == "日本"
+    for command in (("show", "letters", "--json"), ("tree", "letters", "--json"), ("ls", "--json")):
+        document = json.loads(shell.run(*command, **ascii_only).stdout)
+        assert "日本" in json.dumps(document, ensure_ascii=False)
+    history = shell.run("export", "letters", **ascii_only).stdout
+    assert json.loads(history) == json.loads(shell.run("export", "letters").stdout)
+    assert "h\\xe4user" in shell.run("show", "letters", **ascii_only).stdout
+
+
+def test_a_refused_value_is_repeated_in_part(shell: Shell) -> None:
+    done = shell.run("resolve", "x", "--value", "[" * 100_000, code=2)
+    assert "is not JSON: it is nested too deeply" in done.stderr
+    assert len(done.stderr) < 300
