@@ -8,6 +8,7 @@ numbers, ids, times and ``...`` stand for any.
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -146,6 +147,17 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path) -> None:
         except AssertionError as error:
             error.add_note(f"in the block at {where}")
             raise
+
+
+@pytest.mark.parametrize("package", ["durable", "executor", "promises", "store"])
+def test_every_public_name_is_in_the_reference(package: str) -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: (\S+)$", reference, re.MULTILINE))
+    for name in importlib.import_module(package).__all__:
+        assert f"{package}.{name}" in shown or (
+            f"{package}.errors" in shown
+            and hasattr(importlib.import_module(f"{package}.errors"), name)
+        ), f"{package}.{name} is not in docs/reference.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
