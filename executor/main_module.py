@@ -9,11 +9,13 @@ it always was.
 
 from __future__ import annotations
 
+import linecache
 import sys
-from types import ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-from executor.runs import current_run
+from executor import names
+from executor.runs import Run, current_run
 
 __all__ = ["share_main"]
 
@@ -22,6 +24,9 @@ __all__ = ["share_main"]
 _READERS = frozenset(
     {"annotationlib", "dataclasses", "doctest", "inspect", "typing", "typing_extensions"}
 )
+
+
+_CELLS = "<sostenuto "
 
 
 class _SharedMain(ModuleType):
@@ -36,6 +41,10 @@ class _SharedMain(ModuleType):
                     return run.namespace
             elif not _is_special(name) and name in run.namespace:
                 return run.namespace[name]
+            elif name == "__file__":
+                file = _file_asked_for(sys._getframe(1), run)  # noqa: SLF001  # as above
+                if file is not None:
+                    return file
         return super().__getattribute__(name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -51,6 +60,38 @@ class _SharedMain(ModuleType):
             del run.namespace[name]
         else:
             super().__delattr__(name)
+
+
+def _file_asked_for(asking: FrameType, run: Run) -> str | None:
+    """The cell that a class was defined in, where :mod:`inspect` looks for the file of the class.
+
+    Unlike a function, a class does not know its file: its module's is taken for it.
+    """
+    if asking.f_globals.get("__name__") != "inspect":
+        return None
+    cls = asking.f_locals.get("object")
+    if not isinstance(cls, type) or names.class_module(cls) != "__main__":
+        return None
+    for value in names.own_attributes(cls).values():
+        # What decorators have put there may be of another file; a name of its own is not.
+        if type(value) is FunctionType and value.__qualname__.startswith(f"{cls.__qualname__}."):
+            file = value.__code__.co_filename
+            if file.startswith(_CELLS):
+                return file
+    if any(value is cls for value in run.namespace.values()):
+        return _file_with_class(cls.__name__, f"{_CELLS}{run.execution_id} ")
+    return None
+
+
+def _file_with_class(name: str, session: str) -> str | None:
+    """The newest cell of a session that has a statement beginning such a class."""
+    for file in reversed(list(linecache.cache)):
+        if file.startswith(session):
+            for line in linecache.getlines(file):
+                words = line.replace("(", " ").replace(":", " ").replace("[", " ").split(None, 2)
+                if words[:2] == ["class", name]:
+                    return file
+    return None
 
 
 def _is_special(name: str) -> bool:
