@@ -127,6 +127,81 @@ async def test_as_completed_over_a_generator_of_equal_coroutines_is_refused_at_t
     assert (await in_scope(work))[0] >= 2
 
 
+async def with_options(n: int, pair: tuple[int, str] = (0, ""), *, flag: bool = False) -> Any:
+    return (n, pair, flag), await mint()
+
+
+async def test_coroutines_of_a_generator_are_told_apart_by_tuples_and_keywords_too() -> None:
+    given = [(0, (1, "a"), False), (0, (1, "b"), False), (0, (1, "a"), True)]
+
+    async def work() -> dict[Any, str]:
+        making = (with_options(n, pair, flag=flag) for n, pair, flag in given)
+        return dict([await each for each in asyncio.as_completed(making)])
+
+    first, second = [(await in_scope(work))[0] for _ in range(2)]
+    assert first == second
+    assert len(set(first.values())) == 3
+
+
+async def test_coroutines_of_a_generator_whose_arguments_may_change_are_refused() -> None:
+    async def number(items: list[int]) -> str:
+        return await mint()
+
+    async def work() -> list[str]:
+        refused = []
+        for each in asyncio.as_completed(number([n]) for n in range(3)):
+            with pytest.raises(UnknownTaskError) as caught:
+                await each
+            refused.append(str(caught.value))
+        return refused
+
+    told, _ = await in_scope(work)
+    assert len(told) == 3
+    assert "asyncio.create_task" in told[0]
+
+
+async def test_functions_and_semaphores_tell_no_coroutine_from_another_and_hinder_none() -> None:
+    async def number(n: int, limit: asyncio.Semaphore, say: Any) -> tuple[int, str]:
+        async with limit:
+            return say(n), await mint()
+
+    async def work() -> dict[int, str]:
+        limit = asyncio.Semaphore(2)
+        making = (number(n, limit, abs) for n in range(4))
+        return dict([await each for each in asyncio.as_completed(making)])
+
+    first, second = [(await in_scope(work))[0] for _ in range(2)]
+    assert first == second
+    assert len(set(first.values())) == 4
+
+
+async def test_a_coroutine_that_stands_in_the_list_twice_is_one_task() -> None:
+    async def number(n: int) -> tuple[int, str]:
+        return n, await mint()
+
+    async def work() -> list[tuple[int, str]]:
+        first, second = number(1), number(2)
+        return [await each for each in asyncio.as_completed([first, first, second])]
+
+    found, _ = await in_scope(work)
+    assert sorted(found) == [(1, "x:number~0.1"), (2, "x:number~1.1")]
+
+
+async def test_a_list_that_is_given_again_is_another_batch() -> None:
+    async def number(n: int) -> tuple[int, str]:
+        return n, await mint()
+
+    async def work() -> list[str]:
+        found = []
+        for _ in range(3):
+            for each in asyncio.as_completed([number(0), number(1)]):
+                found.append((await each)[1])
+        return found
+
+    found, _ = await in_scope(work)
+    assert len(set(found)) == 6
+
+
 async def test_a_keyed_id_is_the_same_whoever_calls() -> None:
     async def keyed() -> str:
         return current_scope().keyed_id("k")
