@@ -165,3 +165,17 @@ def test_links_within_the_documentation_lead_somewhere(page: Path) -> None:
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
         assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.parametrize("package", ["executor", "promises", "store", "durable"])
+def test_the_architecture_page_names_every_module_and_no_other(package: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (part,) = re.findall(rf"^`{package}`[:,].*?(?=^`\w+`[:,]|\Z)", page, re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`([a-z_*]+)`", part)) - {package, "cli", "stores", "groups"}
+    modules = {path.stem for path in (ROOT / package).glob("*.py") if path.stem[:2] != "__"}
+    families = {name for name in named if name.endswith("*")}
+    for family in families:
+        modules -= {name for name in modules if name.startswith(family.removesuffix("*"))}
+    missing, surplus = modules - named, named - families - modules
+    assert not missing, f"docs/architecture.md does not say what {sorted(missing)} are for"
+    assert not surplus, f"docs/architecture.md names {sorted(surplus)}, which do not exist"
