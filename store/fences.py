@@ -18,9 +18,9 @@ import msgspec
 from msgspec import Raw
 from resonate_base import PROTOCOL_VERSION
 
-from store import promise_ops, task_ops, wire
+from store import lineage, promise_ops, task_ops, wire
 from store import statements as sql
-from store.records import EMPTY, MAX_MS, PromiseRecord, PromiseValue, kind_of, raw
+from store.records import EMPTY, LAPSING, MAX_MS, PromiseRecord, PromiseValue, kind_of, raw
 from store.transaction import Created
 
 __all__ = ["Fence", "attempt", "read"]
@@ -124,13 +124,13 @@ def _tags(text: bytes) -> _Tags | None:
         return None
     if kind_of(tags) or "resonate:delay" in tags or wire.own_tags(tags):
         return None
-    if wire.ORIGIN_SEPARATOR in tags.get("resonate:origin", ""):
+    if lineage.ORIGIN_SEPARATOR in tags.get("resonate:origin", ""):
         return None
-    ancestors = {tags[name] for name in wire.ANCESTORS if name in tags}
+    ancestors = {tags[name] for name in lineage.ANCESTORS if name in tags}
     return _Tags(
         wire.encode(tags),
         len(tags.get("resonate:branch", "")),
-        tuple((ancestor, wire.below(ancestor)) for ancestor in sorted(ancestors)),
+        tuple((ancestor, lineage.below(ancestor)) for ancestor in sorted(ancestors)),
     )
 
 
@@ -172,10 +172,11 @@ def _create(
         if id_ != ancestor and not id_.startswith(prefix):
             return None
     param = promise_ops.value_text(promise.param)
+    kind = 0 if id_.startswith(lineage.below(fence.id)) else LAPSING
     inserted = execute(
         sql.FENCED_INSERT,
         (
-            *(id_, timeout_at, now_ms, tags.branch_len, tags.text, param),
+            *(id_, kind, timeout_at, timeout_at, now_ms, tags.branch_len, tags.text, param),
             *(fence.id, fence.version, now_ms),
         ),
     )

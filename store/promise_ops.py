@@ -6,12 +6,13 @@ from typing import Final
 
 import msgspec
 
+from store import lineage, wire
 from store import statements as sql
-from store import wire
 from store.addresses import is_address
 from store.records import (
     AWAITABLE,
     FULFILLED,
+    LAPSING,
     PENDING,
     PROMISE_STATES,
     TARGET,
@@ -85,7 +86,7 @@ def bad_target(data: PromiseCreate) -> Answer | None:
 def new_row(data: PromiseCreate, created_ms: int) -> PromiseRow:
     """A promise as it is born: pending, or settled when its deadline has passed."""
     tags = data.tags or {}
-    kind = kind_of(tags)
+    kind = kind_of(tags) or LAPSING
     expired = data.timeout_at <= created_ms
     return PromiseRow(
         id=data.id,
@@ -120,10 +121,10 @@ def put(tx: Transaction, data: PromiseCreate, created_ms: int) -> PromiseRow | N
     row = new_row(data, created_ms)
     if not insert(tx, row, data.tags):
         return None
-    if row.kind:
+    if row.kind & AWAITABLE:
         tx.must_sync = True
-        if row.state == PENDING:
-            tx.due(row.timeout_at)
+    if row.state == PENDING:
+        tx.due(row.timeout_at)
     if row.kind & TARGET:
         tags = data.tags or {}
         target = tags["resonate:target"]
@@ -216,12 +217,11 @@ def branch(tx: Transaction, row: PromiseRow) -> list[PromiseRecord]:
     if not length:
         return []
     root = row.id[:length]
-    last = wire.LINEAGE_SEPARATOR if wire.ORIGIN_SEPARATOR in root else wire.ORIGIN_SEPARATOR
     rows: list[PromiseRow] = []
     own = tx.promise(root) if root != row.id else None
     if own is not None and own.branch_len == length:
         rows.append(own)
-    found_rows = tx.all(sql.BRANCH, root + last, root + chr(ord(last) + 1), length, row.id)
+    found_rows = tx.all(sql.BRANCH, *lineage.range_below(root), length, row.id)
     rows += [PromiseRow(*found) for found in found_rows]
     now_ms = tx.now_ms
     return [promise_record(found, now_ms) for found in rows]

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
+from store import lineage, wire
 from store import upkeep_statements as sql
-from store import wire
 from store.outbox import FREE_RELEASES
 from store.reader import Reader
 from store.records import MAX_MS, PROMISE_STATES, PromiseRecord, PromiseRow, promise_record
@@ -107,8 +107,7 @@ async def children(
     Raises:
         StoreError: The file cannot be read.
     """
-    first = origin + wire.ORIGIN_SEPARATOR
-    last = origin + chr(ord(wire.ORIGIN_SEPARATOR) + 1)
+    first, last = lineage.range_below(origin)
     rows = await reader.rows(sql.CHILDREN, (max(cursor or first, first), last, limit + 1))
     records = [promise_record(PromiseRow(*row), now_ms) for row in rows[:limit]]
     return Page(records, records[-1].id if len(rows) > limit else None)

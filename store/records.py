@@ -19,6 +19,7 @@ __all__ = [
     "EXTERNAL",
     "FULFILLED",
     "HALTED",
+    "LAPSING",
     "MAX_MS",
     "PENDING",
     "PROMISE_COLUMNS",
@@ -68,6 +69,10 @@ EXTERNAL: Final = 4
 AWAITABLE: Final = TARGET | TIMER | EXTERNAL
 #: Set once somebody listens, so that settling a step need not look for listeners.
 WATCHED: Final = 8
+#: Set on an internal promise that is kept in the index of deadlines. Most steps are not: one
+#: made under a task, with an id below the task's and no earlier deadline, is still open only
+#: while the task is, so what has lapsed of them is found below the tasks that are due.
+LAPSING: Final = 16
 
 #: SQLite's largest integer; deadlines past it mean never.
 MAX_MS: Final = (1 << 63) - 1

@@ -26,10 +26,18 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "prepare"]
 APPLICATION_ID: Final = 0x536F7374
 
 #: The schema version this release reads and writes.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: Statements that lead from a version to the next one, by the version they start from.
-MIGRATIONS: Final[Mapping[int, str]] = {}
+MIGRATIONS: Final[Mapping[int, str]] = {
+    1: """
+    UPDATE promises SET kind = kind | 16 WHERE state + 0 = 0 AND kind & 7 = 0;
+    DROP INDEX roots_lapsing;
+    CREATE INDEX promises_lapsing ON promises (timeout_at) WHERE state = 0 AND kind & 16;
+    DROP INDEX tasks_open;
+    CREATE INDEX tasks_by_state ON tasks (state, id);
+    """,
+}
 
 
 #: How long to wait for another process that is copying and migrating the same file.

@@ -1,10 +1,10 @@
--- One Sostenuto store, schema version 1. Times are milliseconds since the epoch.
+-- One Sostenuto store, schema version 2. Times are milliseconds since the epoch.
 -- Tables are clustered on the id, so a workflow's steps (root:1, root:2, ...) lie
 -- side by side: reading a branch is one range scan, writing a step dirties one page.
 
 -- state: 0 pending, 1 resolved, 2 rejected, 3 rejected_canceled, 4 rejected_timedout
 -- kind:  bit 1 has a target (and a task), 2 timer, 4 external: none of these is internal;
---        bit 8 has listeners
+--        bit 8 has listeners; bit 16 internal, and not sure to end with the task above it
 -- branch_len: length of the resonate:branch tag, always a prefix of the id
 CREATE TABLE promises (
   id         TEXT PRIMARY KEY NOT NULL,
@@ -24,8 +24,7 @@ CREATE INDEX promises_by_state ON promises (state + 0, id);
 CREATE INDEX promises_due ON promises (timeout_at) WHERE state = 0 AND kind & 7;
 CREATE INDEX roots_created ON promises (created_at) WHERE instr(id, ':') = 0;
 CREATE INDEX roots_settled ON promises (settled_at) WHERE state <> 0 AND instr(id, ':') = 0;
-CREATE INDEX roots_lapsing ON promises (timeout_at)
-  WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
+CREATE INDEX promises_lapsing ON promises (timeout_at) WHERE state = 0 AND kind & 16;
 
 -- The tags that are a user's own (not resonate:*), for searches.
 CREATE TABLE labels (
@@ -55,7 +54,7 @@ CREATE TABLE tasks (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tasks_due ON tasks (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX tasks_member ON tasks (member) WHERE member IS NOT NULL;
-CREATE INDEX tasks_open ON tasks (state, id) WHERE state <> 4;
+CREATE INDEX tasks_by_state ON tasks (state, id);
 CREATE INDEX tasks_troubled ON tasks (releases) WHERE state <> 4 AND releases > 0;
 
 CREATE TABLE resumes (

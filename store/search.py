@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from store import lineage, wire
 from store import statements as sql
-from store import wire
 from store.records import (
     FULFILLED,
     PROMISE_COLUMNS,
@@ -61,10 +61,20 @@ LABELLED: Final = (
 )
 PROMISES: Final = f"SELECT {PROMISE_COLUMNS} FROM promises WHERE id > :cursor"  # noqa: S608  # constants only
 
+#: Steps past their deadline that are in no index of deadlines: they lie below a due task.
+BELOW_DUE: Final = (
+    "kind & 23 = 0 AND timeout_at <= :now AND id IN (SELECT s.id "
+    "FROM promises t CROSS JOIN promises s "
+    "WHERE t.state = 0 AND t.kind & 7 AND t.kind & 1 AND t.timeout_at <= :now "
+    "AND s.state + 0 = 0 "
+    "AND s.id > t.id || CASE instr(t.id, ':') WHEN 0 THEN ':' ELSE '.' END "
+    "AND s.id < t.id || CASE instr(t.id, ':') WHEN 0 THEN ';' ELSE '/' END)"
+)
+
 #: The promises that read as being in a state at a time, in parts. Those by `state + 0`
 #: come in the order of ids from the index of states; the others are promises past their
 #: deadline that no timer has settled yet, few of which there are, by an index of deadlines.
-#: A lapsed step is found among the pending promises by its id alone.
+#: A lapsed step that is in none is below a task that is due.
 STATES: Final[dict[str, tuple[str, ...]]] = {
     "pending": ("state + 0 = 0 AND timeout_at > :now",),
     "resolved": ("state + 0 = 1", "state = 0 AND kind & 7 AND kind & 2 AND timeout_at <= :now"),
@@ -73,8 +83,8 @@ STATES: Final[dict[str, tuple[str, ...]]] = {
     "rejected_timedout": (
         "state + 0 = 4",
         "state = 0 AND kind & 7 AND NOT kind & 2 AND timeout_at <= :now",
-        "state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0 AND timeout_at <= :now",
-        "state + 0 = 0 AND kind & 7 = 0 AND instr(id, ':') > 0 AND timeout_at <= :now",
+        "state = 0 AND kind & 16 AND timeout_at <= :now",
+        BELOW_DUE,
     ),
 }
 
@@ -87,12 +97,17 @@ STATE_IS: Final = {
     "rejected_timedout": "(state = 4 OR (state = 0 AND NOT kind & 2 AND timeout_at <= ?))",
 }
 TASKS: Final = (
-    "SELECT id, CASE WHEN timeout_at > ? THEN state ELSE 4 END, version, pid, ttl, "
+    "SELECT id, CASE WHEN timeout_at > :now THEN state ELSE 4 END, version, pid, ttl, "
     "(SELECT count(*) FROM resumes r WHERE r.task_id = tasks.id) "
-    "FROM tasks WHERE id > ?"
+    "FROM tasks WHERE id > :cursor"
 )
-_TASK_OPEN: Final = " AND state = {} AND state <> 4 AND timeout_at > ?"
-_TASK_FULFILLED: Final = " AND (state = 4 OR timeout_at <= ?)"
+_TASK_OPEN: Final = "state = {} AND timeout_at > :now"
+#: Tasks that read as fulfilled: those that are, and those whose promise is due.
+_TASK_DUE: Final = (
+    "state <> 4 AND id IN (SELECT id FROM promises "
+    "WHERE state = 0 AND kind & 7 AND kind & 1 AND timeout_at <= :now)"
+)
+_TASK_FULFILLED: Final = ("state = 4", _TASK_DUE)
 SCHEDULES: Final = f"SELECT {sql.SCHEDULE_COLUMNS} FROM schedules WHERE id > :cursor"  # noqa: S608  # constants only
 
 
@@ -143,12 +158,11 @@ def _tag_filter(column: str, tags: dict[str, str] | None) -> tuple[str, dict[str
 
 def _lineage_bounds(tags: dict[str, str] | None) -> tuple[str, str] | None:
     """What the ids of promises with these tags lie between: they extend their ancestors'."""
-    ancestors = [tags[name] for name in wire.ANCESTORS if name in tags] if tags else []
+    ancestors = [tags[name] for name in lineage.ANCESTORS if name in tags] if tags else []
     if not ancestors:
         return None
     ancestor = max(ancestors, key=len)
-    prefix = wire.below(ancestor)
-    return ancestor, prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return ancestor, lineage.range_below(ancestor)[1]
 
 
 def _part(page: str, part: str, clauses: str) -> str:
@@ -177,7 +191,8 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
     clauses, tagged = _tag_filter("tags", data.tags)
     parts = STATES[data.state] if data.state is not None else ("true",)
     if own:
-        statement = f"{page} AND ({' OR '.join(f'({part})' for part in parts)}){clauses}"
+        reads_as = STATE_IS[data.state].replace("?", ":now") if data.state else "true"
+        statement = f"{page} AND {reads_as}{clauses}"
     else:
         statement = " UNION ALL ".join(_part(page, part, clauses) for part in parts)
 
@@ -190,18 +205,19 @@ def promises(data: wire.PromiseSearch, now_ms: int) -> Query:
 
 def tasks(data: wire.TaskSearch, now_ms: int) -> Query:
     """task.search: tasks of a state."""
-    statement, parameters = TASKS, [now_ms, data.cursor or ""]
+    limit = data.limit or wire.SEARCH_DEFAULT
+    parts: tuple[str, ...] = ("true",)
     if data.state is not None:
         code = TASK_STATES.index(data.state)
-        statement += _TASK_FULFILLED if code == FULFILLED else _TASK_OPEN.format(code)
-        parameters.append(now_ms)
-    limit = data.limit or wire.SEARCH_DEFAULT
+        parts = _TASK_FULFILLED if code == FULFILLED else (_TASK_OPEN.format(code),)
+    statement = " UNION ALL ".join(f"{TASKS} AND {part}" for part in parts)
 
     def answer(rows: Sequence[Any]) -> Answer:
         found = [_task_record(row) for row in rows[:limit]]
         return 200, TaskPage(found, found[-1].id if len(rows) > limit else None)
 
-    return Query(statement + " ORDER BY id LIMIT ?", (*parameters, limit + 1), answer)
+    parameters = {"now": now_ms, "cursor": data.cursor or "", "limit": limit + 1}
+    return Query(f"{statement} ORDER BY id LIMIT :limit", parameters, answer)
 
 
 def _task_record(row: tuple[Any, ...]) -> TaskRecord:

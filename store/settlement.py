@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from store import statements as sql
+from store.lineage import range_below
 from store.records import (
     ACQUIRED,
     AWAITABLE,
@@ -56,6 +57,7 @@ def settle(
         tx.run(sql.RESUMES_CLEAR, row.id)
         tx.run(sql.CALLBACKS_DROP_AWAITER, row.id)
         tx.drop_execute(row.id)
+        tx.run(sql.STEPS_LEFT, *range_below(row.id))
     if row.kind & WATCHED:
         for (address,) in tx.all(sql.LISTENERS_OF, row.id):
             tx.send_unblock(address, row.id)

@@ -34,6 +34,20 @@ PROMISES_DUE: Final = (
     "SELECT id FROM promises WHERE state = 0 AND kind & 7 AND timeout_at <= ? "
     "ORDER BY timeout_at, id LIMIT ?"
 )
+#: What is still open below a task that ends is timed out by its own deadline from then on.
+STEPS_LEFT: Final = (
+    "UPDATE promises SET kind = kind | 16 "
+    "WHERE state + 0 = 0 AND id > ? AND id < ? AND kind & 23 = 0"
+)
+PROMISES_LAPSED: Final = (
+    "UPDATE promises SET state = 4, settled_at = timeout_at WHERE id IN ("
+    "SELECT id FROM promises WHERE state = 0 AND kind & 16 AND kind & 8 = 0 AND timeout_at <= ? "
+    "ORDER BY timeout_at LIMIT ?)"
+)
+PROMISE_NEXT_LAPSE: Final = (
+    "SELECT timeout_at FROM promises WHERE state = 0 AND kind & 16 AND kind & 8 = 0 "
+    "ORDER BY timeout_at LIMIT 1"
+)
 PROMISE_NEXT_DUE: Final = (
     "SELECT timeout_at FROM promises WHERE state = 0 AND kind & 7 ORDER BY timeout_at LIMIT 1"
 )
@@ -54,12 +68,13 @@ TASK_FENCE_SETTLE: Final = (
 _TASK_HELD: Final = "id = ? AND state = 1 AND version = ? AND timeout_at > ?"
 FENCED_INSERT: Final = (
     f"INSERT INTO promises ({PROMISE_COLUMNS}) "  # noqa: S608  # constants only
-    f"SELECT ?, 0, 0, ?, ?, NULL, ?, ?, ?, NULL FROM tasks WHERE {_TASK_HELD} "
+    "SELECT ?, 0, max(?, (timeout_at > ?) * 16), ?, ?, NULL, ?, ?, ?, NULL "
+    f"FROM tasks WHERE {_TASK_HELD} "
     "ON CONFLICT (id) DO NOTHING"
 )
 _FENCED_SETTLE: Final = (
     "UPDATE promises SET state = ?, value = ?, settled_at = ? "  # constants only
-    "WHERE id = ? AND state = 0 AND kind = 0 AND timeout_at > ? "
+    "WHERE id = ? AND state = 0 AND kind & 15 = 0 AND timeout_at > ? "
 )
 _IF_HELD: Final = f"AND EXISTS (SELECT 1 FROM tasks WHERE {_TASK_HELD})"  # noqa: S608  # constants only
 FENCED_SETTLE: Final = f"{_FENCED_SETTLE}{_IF_HELD} RETURNING timeout_at, created_at, tags, param"

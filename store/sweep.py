@@ -62,10 +62,15 @@ def _fire_schedules(tx: Transaction) -> bool:
     return True
 
 
+def _settle_lapsed(tx: Transaction) -> bool:
+    """Write the timeouts of internal promises: nobody waits for them, so nothing follows."""
+    return tx.run(sql.PROMISES_LAPSED, tx.now_ms, BATCH) == BATCH
+
+
 #: One pass over what is due, in the protocol's order: each step applies a batch and
 #: tells whether there is more of it. What a pass itself makes due (a missed run whose
 #: promise has expired, too) is left to the next one, so its execute is still sent.
-PASS: Final = (_settle_expired, _requeue_tasks, _fire_schedules)
+PASS: Final = (_settle_expired, _requeue_tasks, _fire_schedules, _settle_lapsed)
 
 
 def members(tx: Transaction) -> list[int]:
@@ -79,6 +84,7 @@ def next_due(tx: Transaction) -> int | None:
         row[0]
         for row in (
             tx.one(sql.PROMISE_NEXT_DUE),
+            tx.one(sql.PROMISE_NEXT_LAPSE),
             tx.one(sql.TASK_NEXT_DUE),
             tx.one(sql.SCHEDULE_NEXT_DUE),
         )

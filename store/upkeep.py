@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiosqlite
 import msgspec
 
-from store import errors, schema, wire
+from store import errors, lineage, schema
 from store import upkeep_statements as sql
 from store.outbox import FREE_RELEASES
 from store.records import PROMISE_STATES, TASK_STATES
@@ -127,19 +127,14 @@ async def _delete_orphans(connection: aiosqlite.Connection, before_ms: int) -> i
             deleted += await _delete_tree(connection, origin, keep, rooted=False)
         if len(origins) < BATCH:
             return deleted
-        cursor = _range_below(origins[-1])[1]
-
-
-def _range_below(root: str) -> tuple[str, str]:
-    """What the ids below a root lie between."""
-    return root + wire.ORIGIN_SEPARATOR, root + chr(ord(wire.ORIGIN_SEPARATOR) + 1)
+        cursor = lineage.range_below(origins[-1])[1]
 
 
 async def _delete_tree(
     connection: aiosqlite.Connection, root: str, keep: tuple[str, int], *, rooted: bool = True
 ) -> int:
     """Delete an execution, its root last, unless a statement finds something to keep in it."""
-    first, last = _range_below(root)
+    first, last = lineage.range_below(root)
     unless, at_ms = keep
     if list(await connection.execute_fetchall(unless, (first, last, at_ms))):
         return 0

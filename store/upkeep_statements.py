@@ -13,8 +13,8 @@ FINISHED_ROOTS: Final = (
 )
 #: Roots that no timer settles; they read as timed out from their deadline on.
 LAPSED_ROOTS: Final = (
-    "SELECT id FROM promises WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0 "
-    "AND timeout_at <= ?"
+    "SELECT id FROM promises WHERE state = 0 AND kind & 16 AND timeout_at <= ? "
+    "AND instr(id, ':') = 0"
 )
 OPEN_BELOW: Final = (
     "SELECT 1 FROM promises WHERE id > ? AND id < ? "

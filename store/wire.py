@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 from resonate_base import PROTOCOL_VERSION
 
+from store.lineage import ANCESTORS, ORIGIN_SEPARATOR, extends
 from store.records import MAX_MS, PromiseValue, delay_ms
 
 __all__ = [
@@ -27,10 +28,6 @@ __all__ = [
     "check_of",
     "decode_request",
 ]
-
-#: Separates an origin from the lineage below it, and lineage segments from each other.
-ORIGIN_SEPARATOR: Final = ":"
-LINEAGE_SEPARATOR: Final = "."
 
 #: How the names of the protocol's own tags begin.
 PROTOCOL_TAGS: Final = "resonate:"
@@ -247,7 +244,6 @@ class _AnswerEnvelope(msgspec.Struct, gc=False):
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ENCODER = msgspec.json.Encoder()
 _NO_DATA = Raw(b"{}")
-ANCESTORS = ("resonate:origin", "resonate:branch", "resonate:parent")
 
 
 def decode_request(text: str) -> Request:
@@ -334,26 +330,6 @@ def _bad_lease(pid: str, ttl: int) -> str | None:
     if not pid:
         return "pid must not be empty"
     return None if 1 <= ttl <= MAX_MS else "ttl must be a positive number of milliseconds"
-
-
-def below(ancestor: str) -> str:
-    """What the ids below an id begin with.
-
-    >>> below("root"), below("root:1")
-    ('root:', 'root:1.')
-    """
-    return ancestor + (LINEAGE_SEPARATOR if ORIGIN_SEPARATOR in ancestor else ORIGIN_SEPARATOR)
-
-
-def extends(id_: str, ancestor: str) -> bool:
-    """Whether an id is an ancestor or lies below it.
-
-    >>> extends("root:1.2", "root"), extends("root:1.2", "root:1"), extends("root:12", "root:1")
-    (True, True, False)
-    """
-    if id_ == ancestor:
-        return True
-    return id_.startswith(below(ancestor))
 
 
 def check_promise_create(data: PromiseCreate) -> str | None:

@@ -368,26 +368,28 @@ async def test_an_older_schema_is_copied_and_then_migrated(tmp_path):
     connection = SqliteConnection(path)
     await claim(connection, "p")
     await connection.stop()
-    migrations = {1: "CREATE TABLE added (x);", 2: "INSERT INTO added VALUES (3);"}
-    schema.prepare(str(path), version=3, migrations=migrations)
+    now = schema.VERSION
+    migrations = {now: "CREATE TABLE added (x);", now + 1: "INSERT INTO added VALUES (3);"}
+    schema.prepare(str(path), version=now + 2, migrations=migrations)
     with sqlite3.connect(path) as migrated:
         assert migrated.execute("SELECT x FROM added").fetchall() == [(3,)]
-        assert migrated.execute("PRAGMA user_version").fetchone() == (3,)
-    copy = tmp_path / "older.db.v1.bak"
+        assert migrated.execute("PRAGMA user_version").fetchone() == (now + 2,)
+    copy = tmp_path / f"older.db.v{now}.bak"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with sqlite3.connect(copy) as old:
-        assert old.execute("PRAGMA user_version").fetchone() == (1,)
+        assert old.execute("PRAGMA user_version").fetchone() == (now,)
         assert old.execute("SELECT id FROM promises").fetchall() == [("p",)]
 
 
 async def test_a_migration_that_fails_leaves_the_old_schema(tmp_path):
     path = tmp_path / "older.db"
     schema.prepare(str(path))
-    migrations = {1: "CREATE TABLE added (x); INSERT INTO nowhere VALUES (1);"}
+    now = schema.VERSION
+    migrations = {now: "CREATE TABLE added (x); INSERT INTO nowhere VALUES (1);"}
     with pytest.raises(errors.StoreError):
-        schema.prepare(str(path), version=2, migrations=migrations)
+        schema.prepare(str(path), version=now + 1, migrations=migrations)
     with sqlite3.connect(path) as unchanged:
-        assert unchanged.execute("PRAGMA user_version").fetchone() == (1,)
+        assert unchanged.execute("PRAGMA user_version").fetchone() == (now,)
         tables = unchanged.execute("SELECT name FROM sqlite_schema WHERE name = 'added'")
         assert tables.fetchall() == []
 

@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from store_support import ask, claim, fence, promise, settle
+from store_support import FAR_MS, START_MS, Clock, ask, claim, fence, promise, settle
 
 import store
 from store import SqliteConnection, errors, schema
@@ -22,12 +22,13 @@ from store import SqliteConnection, errors, schema
 pytestmark = pytest.mark.unit
 
 #: A next version such as a release may bring: a column with a value for old rows, an index.
+FIRST = schema.VERSION
 MIGRATIONS = {
-    1: """
+    FIRST: """
     ALTER TABLE promises ADD COLUMN colour TEXT NOT NULL DEFAULT 'red; or blue';
     CREATE INDEX promises_colour ON promises (colour) WHERE state = 0;
     """,
-    2: "UPDATE promises SET colour = id;",
+    FIRST + 1: "UPDATE promises SET colour = id;",
 }
 
 WRITES_AND_IS_KILLED = """
@@ -119,13 +120,13 @@ async def test_a_file_behind_a_link_is_looked_at_with_its_log(tmp_path):
 def test_what_a_killed_process_wrote_is_in_the_copy_and_in_the_migrated_file(tmp_path):
     path = tmp_path / "a.db"
     write_and_kill(path)
-    schema.prepare(str(path), version=3, migrations=MIGRATIONS)
+    schema.prepare(str(path), version=FIRST + 2, migrations=MIGRATIONS)
     with sqlite3.connect(path) as migrated:
         rows = migrated.execute("SELECT id, colour FROM promises").fetchall()
     assert rows == [(f"p{number:03}", f"p{number:03}") for number in range(300)]
-    copy = tmp_path / "a.db.v1.bak"
+    copy = tmp_path / f"a.db.v{FIRST}.bak"
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    assert version(copy) == 1
+    assert version(copy) == FIRST
     with sqlite3.connect(copy) as old:
         assert old.execute("SELECT count(*) FROM promises").fetchone() == (300,)
         columns = [row[1] for row in old.execute("PRAGMA table_info(promises)")]
@@ -139,8 +140,10 @@ async def test_work_goes_on_in_a_migrated_file(tmp_path, monkeypatch):
     created = fence("run", "promise.create", **promise("run:1", origin="run", branch="run"))
     assert (await ask(connection, "task.fence", **created))[0] == 200
     await connection.stop()
-    migrations = {1: "CREATE TABLE colours (id TEXT PRIMARY KEY);"}
-    monkeypatch.setattr(schema.prepare, "__kwdefaults__", {"version": 2, "migrations": migrations})
+    migrations = {FIRST: "CREATE TABLE colours (id TEXT PRIMARY KEY);"}
+    monkeypatch.setattr(
+        schema.prepare, "__kwdefaults__", {"version": FIRST + 1, "migrations": migrations}
+    )
     connection = SqliteConnection(path)
     settled = fence("run", "promise.settle", **settle("run:1"))
     assert (await ask(connection, "task.acquire", id="run", version=1, pid="w", ttl=1000))[0] == 200
@@ -148,8 +151,8 @@ async def test_work_goes_on_in_a_migrated_file(tmp_path, monkeypatch):
     assert (await ask(connection, "task.fence", **settled))[0] == 200
     assert await connection.integrity_check() == []
     await connection.stop()
-    assert version(path) == 2
-    assert version(tmp_path / "a.db.v1.bak") == 1
+    assert version(path) == FIRST + 1
+    assert version(tmp_path / f"a.db.v{FIRST}.bak") == FIRST
 
 
 def test_of_many_that_open_an_old_file_at_once_one_migrates_it(tmp_path):
@@ -159,35 +162,39 @@ def test_of_many_that_open_an_old_file_at_once_one_migrates_it(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(
             pool.map(
-                lambda _: schema.prepare(str(path), version=3, migrations=MIGRATIONS), range(24)
+                lambda _: schema.prepare(str(path), version=FIRST + 2, migrations=MIGRATIONS),
+                range(24),
             )
         )
-    assert version(path) == 3
-    assert version(tmp_path / "a.db.v1.bak") == 1
+    assert version(path) == FIRST + 2
+    assert version(tmp_path / f"a.db.v{FIRST}.bak") == FIRST
 
 
 def test_a_migration_that_fails_changes_nothing_and_can_be_tried_again(tmp_path):
     path = tmp_path / "a.db"
     write_and_kill(path)
-    broken = {**MIGRATIONS, 2: "UPDATE promises SET colour = id; INSERT INTO nowhere VALUES (1);"}
+    broken = {
+        **MIGRATIONS,
+        FIRST + 1: "UPDATE promises SET colour = id; INSERT INTO nowhere VALUES (1);",
+    }
     with pytest.raises(errors.StoreError, match=r"a\.db.*nowhere"):
-        schema.prepare(str(path), version=3, migrations=broken)
-    assert version(path) == 1
+        schema.prepare(str(path), version=FIRST + 2, migrations=broken)
+    assert version(path) == FIRST
     with sqlite3.connect(path) as unchanged:
         columns = [row[1] for row in unchanged.execute("PRAGMA table_info(promises)")]
     assert "colour" not in columns
-    schema.prepare(str(path), version=3, migrations=MIGRATIONS)
-    assert version(path) == 3
+    schema.prepare(str(path), version=FIRST + 2, migrations=MIGRATIONS)
+    assert version(path) == FIRST + 2
 
 
 def test_a_copy_that_cannot_be_written_stops_the_migration(tmp_path):
     path = tmp_path / "a.db"
     schema.prepare(str(path))
-    (tmp_path / "a.db.v1.bak").mkdir()
-    (tmp_path / "a.db.v1.bak" / "keep").touch()
+    (tmp_path / f"a.db.v{FIRST}.bak").mkdir()
+    (tmp_path / f"a.db.v{FIRST}.bak" / "keep").touch()
     with pytest.raises(errors.StoreError):
-        schema.prepare(str(path), version=3, migrations=MIGRATIONS)
-    assert version(path) == 1
+        schema.prepare(str(path), version=FIRST + 2, migrations=MIGRATIONS)
+    assert version(path) == FIRST
     assert not [name for name in names(tmp_path) if name.endswith(".part")]
 
 
@@ -242,3 +249,49 @@ async def test_a_file_is_opened_while_the_last_who_has_it_open_closes_it(tmp_pat
             await connection.stop()
 
     await asyncio.gather(*(open_and_close(name) for name in "abcd"))
+
+
+TO_VERSION_1 = """
+    DROP INDEX promises_lapsing;
+    CREATE INDEX roots_lapsing ON promises (timeout_at)
+      WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
+    DROP INDEX tasks_by_state;
+    CREATE INDEX tasks_open ON tasks (state, id) WHERE state <> 4;
+    UPDATE promises SET kind = kind & 15;
+    PRAGMA user_version = 1;
+"""
+
+
+async def test_a_file_of_version_1_keeps_every_promise_and_its_deadline(tmp_path):
+    path, clock = tmp_path / "a.db", Clock()
+    connection = SqliteConnection(path, clock=clock)
+    await claim(connection, "run")
+    await ask(connection, "promise.create", **promise("plain", START_MS + 50))
+    for number, timeout_at in ((1, START_MS + 50), (2, START_MS + 10**9), (3, FAR_MS)):
+        given = promise(f"run:{number}", timeout_at, origin="run", branch="run", parent="run")
+        created = await ask(connection, "task.fence", **fence("run", "promise.create", **given))
+        assert created[0] == 200
+    await ask(connection, "task.fence", **fence("run", "promise.settle", **settle("run:3")))
+    before = (await ask(connection, "promise.search"))[1]
+    await connection.stop()
+    with sqlite3.connect(path) as older:
+        older.executescript(TO_VERSION_1)
+    older.close()
+    connection = SqliteConnection(path, clock=clock)
+    assert (await ask(connection, "promise.search"))[1] == before
+    assert version(tmp_path / "a.db.v1.bak") == 1
+    clock.now_ms += 50
+    assert await ids(connection, "rejected_timedout") == ["plain", "run:1"]
+    assert await ids(connection, "pending") == ["run", "run:2"]
+    await connection.tick()
+    assert await ids(connection, "rejected_timedout") == ["plain", "run:1"]
+    await ask(connection, "task.acquire", id="run", version=1, pid="w", ttl=1000)
+    await ask(connection, "task.fence", **fence("run", "promise.settle", 2, **settle("run:2")))
+    assert await ids(connection, "resolved") == ["run:2", "run:3"]
+    assert await connection.integrity_check() == []
+    await connection.stop()
+
+
+async def ids(connection, state):
+    page = (await ask(connection, "promise.search", state=state))[1]
+    return [record["id"] for record in page["promises"]]

@@ -148,3 +148,86 @@ async def test_a_tag_of_ones_own_is_found_however_its_promise_was_made_and_gone_
     assert await pages(store, 100, tags=colour) == []
     with sqlite3.connect(store.path) as other:
         assert other.execute("SELECT count(*) FROM labels").fetchone() == (0,)
+
+
+async def run_with_steps(store, rng, root, deadlines_ms):
+    """A task and steps that it made in fences, some below a task of its own; all their ids."""
+    given = promise(root, rng.choice(deadlines_ms), target=GROUP)
+    action = {"kind": "promise.create", "head": {}, "data": given}
+    held = await ask(store, "task.create", pid="w", ttl=10**12, action=action)
+    assert held[0] == 200
+    ids = [root]
+    for number in range(1, 7):
+        step = f"{root}:{number}" if rng.random() < 0.9 else f"elsewhere-{root}-{number}"
+        data = promise(step, rng.choice(deadlines_ms))
+        if rng.random() < 0.2:
+            data["tags"]["colour"] = "red"
+        assert (await ask(store, "task.fence", **fence(root, "promise.create", **data)))[0] == 200
+        ids.append(step)
+    nested = f"{root}:9"
+    action = {"kind": "promise.create", "head": {}, "data": promise(nested, target=GROUP)}
+    action["data"]["timeoutAt"] = rng.choice(deadlines_ms)
+    await ask(store, "task.create", pid="w", ttl=10**12, action=action)
+    ids.append(nested)
+    for number in range(1, 4):
+        step = f"{nested}.{number}"
+        data = promise(step, rng.choice(deadlines_ms))
+        await ask(store, "task.fence", **fence(nested, "promise.create", **data))
+        ids.append(step)
+    return ids
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_steps_past_their_deadline_are_found_whatever_became_of_the_task_above(
+    store, clock, seed
+):
+    rng = random.Random(seed)
+    deadlines_ms = [START_MS + delay_ms for delay_ms in (20, 20, 40, 60, 10**9)]
+    ids = [
+        id_
+        for root in ("a", "b", "c", "d", "e")
+        for id_ in await run_with_steps(store, rng, root, deadlines_ms)
+    ]
+    for _ in range(5):
+        for id_ in rng.sample(ids, 4):
+            await ask(store, "promise.settle", **settle(id_))
+        watched = {"awaited": rng.choice(ids), "address": GROUP}
+        await ask(store, "promise.register_listener", **watched)
+        clock.now_ms += rng.choice((0, 7, 13, 20))
+        if rng.random() < 0.4:
+            await store.tick()
+        records = [(await ask(store, "promise.get", id=id_))[1]["promise"] for id_ in ids]
+        records.sort(key=lambda record: record["id"].encode())
+        for state in (None, *STATES):
+            for tags in (None, {"colour": "red"}):
+                data = ({} if state is None else {"state": state}) | (
+                    {"tags": tags} if tags else {}
+                )
+                wanted = [
+                    record
+                    for record in records
+                    if state in (None, record["state"])
+                    and (tags or {}).items() <= record["tags"].items()
+                ]
+                assert await pages(store, rng.choice((2, 1000)), **data) == wanted, data
+    assert await store.integrity_check() == []
+
+
+async def test_the_timeouts_of_steps_are_written_and_send_nothing(store, clock):
+    heard = []
+    store.recv(heard.append)
+    await store.start()
+    for number in range(500):
+        given = promise(f"p{number:03}", START_MS + 10 + number % 7)
+        await ask(store, "promise.create", **given)
+    await ask(store, "promise.register_listener", awaited="p007", address=store.unicast())
+    clock.now_ms += 100
+    await store.tick()
+    with sqlite3.connect(store.path) as other:
+        counts = dict(other.execute("SELECT state, count(*) FROM promises GROUP BY state"))
+    assert counts == {0: 1, 4: 499}, "one that is listened to is left to be read as timed out"
+    assert heard == []
+    record = (await ask(store, "promise.get", id="p005"))[1]["promise"]
+    assert (record["state"], record["settledAt"]) == ("rejected_timedout", START_MS + 15)
+    found = await pages(store, 100, state="rejected_timedout")
+    assert len(found) == 500
