@@ -259,7 +259,11 @@ class Guard:
         return base if frame is inner or frame is outer or called else None
 
     def take(self) -> None:
-        """Count one exception raised."""
+        """Count one exception, which the caller is about to raise."""
+        handled = sys.exception()
+        if self.allowance == math.inf and type(handled) is InterruptError:
+            # One at every level of a deep recursion: CPython walks their whole chain for each.
+            handled.__context__ = None
         self.allowance -= 1
         self.delivered += 1
 
