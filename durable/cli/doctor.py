@@ -191,6 +191,8 @@ def _store(path: Path) -> tuple[list[Finding], ExitCode]:
             return [Finding("the store", "problem", text, _OTHER_FILE)], ExitCode.UNREACHABLE
         findings = findings or [*_permissions(path), *_disk(path)]
         remedy = "restore a copy made with sostenuto backup; the file was left as it is"
+        if any(each.check == "permissions" and each.level == "problem" for each in findings):
+            remedy = "mend the permissions first, and ask again"
         return [*findings, Finding("the store", "problem", str(error), remedy)], (
             ExitCode.UNREACHABLE
         )
@@ -220,13 +222,14 @@ def _permissions(path: Path) -> Iterator[Finding]:
                 f"{each} is open to other users ({mode:04o}): who writes it decides what runs",
                 f"chmod 600 {each}",
             )
+        if not os.access(each, os.R_OK | os.W_OK):
+            what = "read" if not os.access(each, os.R_OK) else "written"
+            yield Finding(
+                "permissions", "problem", f"{each} cannot be {what}", f"chmod u+rw {each}"
+            )
         elif status.st_uid != os.geteuid():
             yield Finding("permissions", "note", f"{each} belongs to user {status.st_uid}")
-        elif not os.access(each, os.W_OK):
-            yield Finding(
-                "permissions", "problem", f"{each} cannot be written", f"chmod u+w {each}"
-            )
-        else:
+        elif not mode & 0o077:
             yield Finding("permissions", "ok", f"{each} {mode:04o}")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         yield Finding(

@@ -76,8 +76,12 @@ def gc_command(request: GcRequest) -> None:
             with console(stderr=True).status(f"rewriting {path}"):
                 shrunk = asyncio.run(store_upkeep.shrink(path))
         free = _free_bytes(path)
-    except (StoreError, sqlite3.Error) as error:
+    except StoreError as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
+    except sqlite3.Error as error:
+        raise Exit(
+            ExitCode.UNREACHABLE, f"{path}: {error}; sostenuto doctor says what is wrong"
+        ) from error
     if request.json:
         print_json(
             {
@@ -188,8 +192,12 @@ def backup_command(target: str, db: str | None, *, force: bool, json: bool) -> N
         with Copying(str(path)) as copying:
             asyncio.run(store_upkeep.back_up(str(path), goal, progress=copying.update))
         key = _copy_key(path, goal)
-    except (StoreError, sqlite3.Error) as error:
+    except StoreError as error:
         raise Exit(ExitCode.UNREACHABLE, str(error)) from error
+    except sqlite3.Error as error:
+        raise Exit(
+            ExitCode.UNREACHABLE, f"{path}: {error}; sostenuto doctor says what is wrong"
+        ) from error
     except OSError as error:
         raise Exit(
             ExitCode.UNREACHABLE, f"the copy {target!r} was not finished: {error}"

@@ -468,3 +468,49 @@ def test_the_command_line_reads_what_an_app_has_encrypted(shell: Shell) -> None:
     }.items():
         done = shell.run("ls", "--db", "box.db", code=2, SOSTENUTO_ENCRYPTOR=named)
         assert message in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["a directory", "text", "another program's database"])
+def test_doctor_names_what_is_no_store_and_proposes_no_change_to_it(
+    shell: Shell, kind: str
+) -> None:
+    path = shell.directory / "other.db"
+    if kind == "a directory":
+        path.mkdir(mode=0o755)
+    elif kind == "text":
+        path.write_text("hello\n" * 1000)
+    else:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE theirs (a)")
+    findings = shell.json("doctor", "--db", "other.db", code=3)
+    assert {found["check"] for found in findings} == {"versions", "SQLite", "the store"}
+    assert findings[-1]["level"] == "problem"
+    assert findings[-1]["remedy"] == "name another file with --db"
+
+
+def test_an_impossible_duration_is_a_usage_error(stored: Shell) -> None:
+    for option, *command in (
+        ("--older-than", "gc"), ("--newer-than", "ls"), ("--timeout", "run", "-c", "1"),
+        ("--limit", "replay", "good"),
+    ):  # fmt: skip
+        done = stored.run(*command, f"{option}={'9' * 30}w", code=2)
+        assert done.stderr.startswith(f"sostenuto: {option} ")
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("document", ["[]", "{}", "["])
+def test_what_is_no_history_is_not_imported(shell: Shell, document: str) -> None:
+    shell.write("history.json", document)
+    for source in ("history.json", "-"):
+        done = shell.run("import", source, "--to", "new.db", stdin=document, code=2)
+        assert done.stderr.count("\n") == 1
+    assert not (shell.directory / "new.db").exists()
+
+
+def test_an_export_names_the_target_that_does_not_fit(stored: Shell) -> None:
+    stored.write("file.json", "{}")
+    done = stored.run("export", "--all", "-o", "file.json", code=2)
+    assert "'file.json' is a file: name a directory" in done.stderr
+    assert (
+        "'.' is a directory: name a file" in stored.run("export", "good", "-o", ".", code=2).stderr
+    )

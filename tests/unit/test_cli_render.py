@@ -14,7 +14,7 @@ from durable.cli.exits import Exit, ExitCode
 from durable.cli.progress import Activity
 from durable.cli.render import failure_lines
 from durable.cli.source_files import SourceText, default_id, parse_duration
-from durable.cli.terminal import printable, span
+from durable.cli.terminal import fitted, printable, span
 from durable.cli.transfer import _file_name
 from durable.cli.upkeep import size_text
 from durable.events import Event, EventKind
@@ -96,11 +96,28 @@ def test_durations_are_read_with_their_units(text: str, seconds: float) -> None:
     assert parse_duration(text, "--timeout") == seconds
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "soon", "1y", "1h30m", "nan", "1e3"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "soon", "1y", "1h30m", "nan", "1e3", "37000d", "9" * 30 + "w"]
+)
 def test_what_is_no_duration_is_refused_with_the_option_it_was_given_for(text: str) -> None:
     with pytest.raises(Exit, match="--older-than") as caught:
         parse_duration(text, "--older-than")
     assert caught.value.code is ExitCode.USAGE
+
+
+@given(
+    st.lists(st.integers(1, 90), min_size=3, max_size=7), st.integers(min_value=0, max_value=300)
+)
+def test_columns_fit_their_room_as_far_as_they_can_be_read(natural: list[int], room: int) -> None:
+    widths = fitted(natural, room)
+    least = [min(width, 12) if n in {0, 2} else width for n, width in enumerate(natural)]
+    least[-1] = 0
+    assert sum(widths) <= max(room, sum(least))
+    assert all(
+        low <= width <= high for low, width, high in zip(least, widths, natural, strict=True)
+    )
+    if sum(natural) <= room:
+        assert widths == natural
 
 
 def test_ids_of_files_follow_their_path_and_ids_of_code_its_text() -> None:
