@@ -7,6 +7,8 @@ the protocol (a missing promise, a stale version) are answers, never errors.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from typing import ClassVar
 
@@ -130,6 +132,13 @@ _CAUSES: tuple[tuple[tuple[str, ...], type[StoreError], str, str], ...] = (
 )
 
 
+#: What SQLite also says when there is no room: for its index of the log, or for a new file.
+_PERHAPS_FULL = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
+_NO_ROOM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+#: The index of the log grows by 32 KiB; with less than twice that, a failure is for want of room.
+_ROOM_BYTES = 64 << 10
+
 _UNREACHABLE = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
@@ -146,6 +155,12 @@ def translate(error: sqlite3.Error | OSError, path: str) -> StoreError:
     name = getattr(error, "sqlite_errorname", None) or ""
     text = str(error)
     result: StoreError | None = None
+    if isinstance(error, OSError):
+        full = error.errno in _NO_ROOM_ERRNOS
+    else:
+        full = name.startswith(_PERHAPS_FULL) and _has_no_room(path)
+    if full:
+        name = "SQLITE_FULL"
     for prefixes, kind, what, remedy in _CAUSES:
         if name.startswith(prefixes):
             result = _failure(kind, path, f"{what} ({text})", remedy)
@@ -157,6 +172,15 @@ def translate(error: sqlite3.Error | OSError, path: str) -> StoreError:
         result = _failure(StoreError, path, what, "check the disk and the file, then retry")
     result.__cause__ = error
     return result
+
+
+def _has_no_room(path: str) -> bool:
+    try:
+        found = os.statvfs(os.path.dirname(os.path.realpath(path)))  # noqa: PTH120  # a plain text path
+    except OSError:
+        return False
+    # Some file systems count no inodes at all.
+    return found.f_bavail * found.f_frsize < _ROOM_BYTES or (found.f_files > 0 >= found.f_favail)
 
 
 def closed(path: str) -> StoreError:

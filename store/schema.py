@@ -136,6 +136,13 @@ def _inspect(connection: sqlite3.Connection, path: str, version: int) -> int:
     return int(found)
 
 
+def discard(part: str) -> None:
+    """Delete an unfinished copy, and what SQLite left beside it when the disk was full."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part + suffix)  # noqa: PTH108  # a plain text path
+
+
 def _back_up(path: str, found: int) -> None:
     """Copy a file before its schema is changed, next to it; the caller keeps writers out."""
     target = f"{path}.v{found}.bak"
@@ -147,8 +154,7 @@ def _back_up(path: str, found: int) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
         os.replace(part, target)  # noqa: PTH105  # plain text paths
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)  # noqa: PTH108  # a plain text path
+        discard(part)
 
 
 def _apply(

@@ -157,7 +157,8 @@ async def _delete_tree(
                 await connection.executemany(statement, [(id_,) for id_ in ids])
             await connection.execute("COMMIT")
         except BaseException:
-            await connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk has undone it already
+                await connection.execute("ROLLBACK")
             raise
         deleted += len(ids)
         await _pause(_BREATHER_S)
@@ -211,7 +212,7 @@ async def back_up(
     except OSError as error:
         raise errors.translate(error, str(goal)) from error
     finally:
-        await asyncio.to_thread(part.unlink, missing_ok=True)
+        await asyncio.to_thread(schema.discard, str(part))
 
 
 async def shrink(path: str) -> int:
