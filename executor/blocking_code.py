@@ -332,12 +332,16 @@ class Followed(Statements):
         frame.push(self.call(function, Args(list(items), named, open_ended=not whole)))
 
     def _build(self, frame: Frame, instruction: dis.Instruction) -> None:
-        frame.push(Sequence(frame.pop_many(instruction.arg or 0)))
+        items = frame.pop_many(instruction.arg or 0)
+        for item in items if instruction.opname == "BUILD_SET" else ():
+            self.call_dunder(item, "__hash__")
+        frame.push(Sequence(items))
 
     def _build_map(self, frame: Frame, instruction: dis.Instruction) -> None:
         flat = frame.pop_many(2 * (instruction.arg or 0))
         made = Mapping({})
         for key, value in zip(flat[::2], flat[1::2], strict=True):
+            self.call_dunder(key, "__hash__")
             self._assign_item(made, key, value)
         frame.push(made)
 

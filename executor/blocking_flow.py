@@ -260,6 +260,8 @@ class Expressions(Functions):
                     complete = False
             else:
                 items.append(self.value(element))
+        for item in items if isinstance(node, ast.Set) else ():
+            self.call_dunder(item, "__hash__")
         return Sequence(items, complete=complete)
 
     def _dict(self, node: ast.Dict) -> Value | None:
@@ -273,6 +275,7 @@ class Expressions(Functions):
             elif isinstance(known, Const) and type(known.value) in (str, int, bool):
                 result.entries[known.value] = value
             else:
+                self.call_dunder(known, "__hash__")
                 result.others = value if result.others is None else join(result.others, value)
                 result.keys = known if result.keys is None else join(result.keys, known)
         return result

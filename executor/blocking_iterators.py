@@ -41,10 +41,9 @@ def _models(*paths: str) -> Callable[[Special], Special]:
 
 
 @_models(
-    "list", "tuple", "set", "frozenset", "sorted", "sum", "any", "all", "collections.deque",
+    "list", "tuple", "set", "frozenset", "sum", "any", "all", "collections.deque",
     "collections.Counter", "collections.OrderedDict", "bytes",
-    "bytearray", "statistics.mean", "math.fsum", "math.prod", "random.sample", "heapq.nlargest",
-    "heapq.nsmallest", "heapq.merge", "dict", "array.array",
+    "bytearray", "statistics.mean", "math.fsum", "math.prod", "random.sample", "heapq.merge", "dict", "array.array",
     "itertools.product",
 )  # fmt: skip
 def _consume(ops: Protocols, args: Args) -> Value | None:
@@ -58,10 +57,25 @@ def _consume(ops: Protocols, args: Args) -> Value | None:
     return Iterable(items)
 
 
-def _call_key(ops: Protocols, args: Args, item: Value | None) -> None:
+def _call_key(ops: Protocols, args: Args, item: Value | None) -> Value | None:
+    """Call the ``key`` of a call that has one; what it makes of an item, else the item."""
     key = args.keywords.get("key")
-    if key is not None:
-        ops.call(key, Args([item]))
+    return item if key is None else ops.call(key, Args([item]))
+
+
+def _compare(ops: Protocols, args: Args, item: Value | None, method: str = "__lt__") -> None:
+    compared = _call_key(ops, args, item)
+    ops.call_dunder(compared, method, Args([compared]))
+
+
+@_models("sorted", "heapq.nlargest", "heapq.nsmallest")
+def _sorted(ops: Protocols, args: Args) -> Value | None:
+    values = args.get(len(args.positional) - 1)
+    item = ops.iterate(values)
+    _compare(ops, args, item)
+    if isinstance(values, Sequence) and len(args.positional) == 1 and not args.keywords:
+        return Sequence(list(values.items), complete=values.complete)
+    return Iterable(item)
 
 
 @_models("dict")
@@ -75,11 +89,16 @@ def _dict(ops: Protocols, args: Args) -> Value | None:
     return Mapping(entries | args.keywords)
 
 
-@_models("min", "max")
-def _pick(ops: Protocols, args: Args) -> Value | None:
-    item = ops.iterate(args.get(0)) if len(args.positional) == 1 else None
-    _call_key(ops, args, item)
-    return None if isinstance(item, Const) else item
+def _pick(method: str) -> Special:
+    def special(ops: Protocols, args: Args) -> Value | None:
+        item = ops.iterate(args.get(0)) if len(args.positional) == 1 else args.get(0)
+        _compare(ops, args, item, method)
+        return None if isinstance(item, Const) or len(args.positional) > 1 else item
+
+    return special
+
+
+SPECIAL["min"], SPECIAL["max"] = _pick("__lt__"), _pick("__gt__")
 
 
 _DUNDERS = {"len": "__len__", "bool": "__bool__", "abs": "__abs__", "hash": "__hash__"}
@@ -223,9 +242,7 @@ def _pop(ops: Protocols, args: Args) -> Value | None:
 
 @_models("Sequence.sort")
 def _sort(ops: Protocols, args: Args) -> Value | None:
-    owner = args.get(0)
-    if isinstance(owner, Sequence):
-        _call_key(ops, args, ops.item_of(owner))
+    _compare(ops, args, ops.iterate(args.get(0)))
     return None
 
 
