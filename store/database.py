@@ -129,9 +129,10 @@ class Database:
         One that was moved holds what was written; `look` notices it soon after.
         """
         if self._file is None:
-            present = _identity(self.path) == self._identity
+            present = _identity(self.path, emptied=False) == self._identity
         else:
-            present = os.fstat(self._file).st_nlink > 0
+            found = os.fstat(self._file)
+            present = found.st_nlink > 0 and found.st_size > 0
         if not present:
             raise errors.deleted(self.path)
 
@@ -216,7 +217,8 @@ class Database:
         log = _identity(self._log_path)
         if self._log_identity is None:
             self._log_identity = log
-        gone = _identity(self.path) != self._identity or log != self._log_identity
+        found = _identity(self.path, emptied=False)
+        gone = found != self._identity or log != self._log_identity
         self._barred = errors.deleted if gone else None
         return not gone
 
@@ -244,9 +246,12 @@ def _handle(path: str) -> int | None:
     return None if flag is None else os.open(path, flag | os.O_CLOEXEC)
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str, *, emptied: bool = True) -> tuple[int, int] | None:
+    """Which file is at a path; None when there is none, or an empty one that must not be."""
     try:
         found = os.stat(path)  # noqa: PTH116  # a plain text path
     except OSError:
+        return None
+    if not emptied and not found.st_size:
         return None
     return found.st_dev, found.st_ino

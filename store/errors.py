@@ -83,7 +83,7 @@ class UnwritableError(StoreError):
 
 
 class DeletedError(StoreError):
-    """The file was deleted or replaced while it was open."""
+    """The file was deleted, emptied or replaced while it was open."""
 
     transient: ClassVar[bool] = False
 
@@ -193,7 +193,8 @@ def deleted(path: str) -> StoreError:
     return _failure(
         DeletedError,
         path,
-        "the file was deleted or replaced while in use, the request may not have been kept",
+        "the file was deleted, emptied or replaced while in use, "
+        "the request may not have been kept",
         "put the file back, or stop and start on another file",
     )
 

@@ -124,6 +124,19 @@ async def test_a_replaced_file_is_noticed_before_anything_more_is_acknowledged(t
     assert_names_file_and_remedy(raised.value, path)
 
 
+async def test_an_emptied_file_is_noticed_before_anything_more_is_acknowledged(tmp_path):
+    path = tmp_path / "a.db"
+    async with Peer(str(path), "p1") as peer:
+        assert await peer.create("a") == 200
+        os.truncate(path, 0)
+        with pytest.raises(ConnectorError) as raised:
+            await peer.create("b", external=True)
+        assert_names_file_and_remedy(raised.value, path)
+        await asyncio.sleep(2 * LIVENESS_S)
+        with pytest.raises(ConnectorError):
+            await peer.create("c")
+
+
 async def test_a_file_that_was_moved_away_takes_no_more_writes_until_it_is_back(tmp_path):
     path, elsewhere = tmp_path / "a.db", tmp_path / "b.db"
     async with Peer(str(path), "p1") as peer:

@@ -2,7 +2,7 @@
 
 Told ``cpu?`` instead, it says how much processor time it has used.
 
-Usage: waiter.py DATABASE
+Usage: waiter.py DATABASE [NAME]
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ async def hear(peer: Peer) -> None:
             say(settled=message["data"]["promise"]["id"], heard_at=at)
 
 
-async def main(database: str) -> None:
-    async with Peer(database, "waiter", "waiters") as peer:
+async def main(database: str, name: str = "waiter") -> None:
+    async with Peer(database, name, "waiters") as peer:
         hearing = asyncio.create_task(hear(peer))
         say(ready=True)
         while id_ := await typed():
