@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from integration.command import LIMIT_S, Shell
@@ -514,3 +516,26 @@ def test_an_export_names_the_target_that_does_not_fit(stored: Shell) -> None:
     assert (
         "'.' is a directory: name a file" in stored.run("export", "good", "-o", ".", code=2).stderr
     )
+
+
+def keys_of(document: Any) -> set[str]:
+    """Every field name of a document, but not those of values that code returned."""
+    if isinstance(document, list):
+        return {key for item in document for key in keys_of(item)}
+    if not isinstance(document, dict):
+        return set()
+    below = (keys_of(value) for key, value in document.items() if key != "result")
+    return set(document).union(*below)
+
+
+def test_every_json_field_is_documented(stored: Shell) -> None:
+    page = Path(__file__).parents[2] / "docs" / "command-line.md"
+    section = page.read_text(encoding="utf-8").partition("## JSON fields")[2]
+    documented = set(re.findall(r"`([a-z_]+)`", section))
+    for command in (
+        ("ls",), ("show", "bad"), ("tree", "good"), ("replay", "good"), ("doctor",),
+        ("cancel", "waits"), ("export", "good", "-o", "good.json"), ("gc", "--older-than", "30d"),
+        ("import", "good.json", "--to", "new.db"), ("backup", "copy.db"),
+    ):  # fmt: skip
+        names = keys_of(stored.json(*command))
+        assert names <= documented, f"{command[0]}: {sorted(names - documented)}"

@@ -46,11 +46,33 @@ def blocks_of(page: Path) -> list[Block]:
 
 def run_shell(command: str, place: Path, env: dict[str, str]) -> str:
     """Run one line of a session and return what a terminal would show of it."""
+    kill = _KILLED.fullmatch(command)
+    if kill is not None:
+        return run_killed(kill["command"], float(kill["after_s"]), place, env)
     done = subprocess.run(
         ["bash", "-c", command], cwd=place, env=env, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     return done.stdout + ("Killed\n" if done.returncode in {137, -9} else "")
+
+
+#: A command of a session that is killed so many seconds after its start.
+_KILLED = re.compile(r"timeout -s KILL (?P<after_s>[\d.]+) (?P<command>.*)")
+
+
+def run_killed(command: str, after_s: float, place: Path, env: dict[str, str]) -> str:
+    """Kill a command so long after its first line, however slowly a busy machine starts it."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=place, env=env, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        try:
+            process.wait(after_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        return first + process.stdout.read() + ("Killed\n" if process.wait() == -9 else "")
 
 
 def loosely(line: str) -> re.Pattern[str]:
