@@ -477,10 +477,11 @@ class _Run:
         """
         self.activation.closed = True
         self.execution.closed = True
-        ends = [self.context.settle_leftovers(grace_s=grace_s)]
+        leftovers = self.context.settle_leftovers(grace_s=grace_s)
         if self.execution.is_stopped():
-            ends.insert(0, self._stop_tasks(grace_s))
-        await asyncio.gather(*ends)
+            await asyncio.gather(self._stop_tasks(grace_s), leftovers)
+        else:
+            await leftovers
         await self.execution.effects.drain(self.worker.grace_s)
         try:
             await self.execution.container.aclose()
