@@ -321,7 +321,8 @@ class _Run:
         self.timeout_at_ms = info.timeout_at
         self.source = ""
         self._is_noted = False
-        self.execution = Execution(worker, info.id, entry.name, _effects_of(sdk_context))
+        effects = sdk_context._state.effects  # noqa: SLF001 - wrapped here, see durable.engine
+        self.execution = Execution(worker, info.id, entry.name, effects)
         self.execution.timeout_at_ms = info.timeout_at
         self.context = StepContext.adopt(sdk_context, self.execution.effects, worker.wait_in_place)
         self.activation = Activation(self.execution, self.context, info.id)
@@ -495,7 +496,3 @@ class _Run:
             task.cancel()
         for task in await end_within(grace_s, tasks):
             logger.warning("%s of stopped execution %s does not end", task, self.id)
-
-
-def _effects_of(context: Context) -> Any:
-    return context._state.effects  # noqa: SLF001 - wrapped here, see durable.engine
