@@ -219,6 +219,16 @@ def irregular(path: str) -> StoreError:
     )
 
 
+def lockless(path: str) -> StoreError:
+    """The error for a file system that keeps no locks."""
+    return _failure(
+        UnwritableError,
+        path,
+        "the file system refuses locks, as a network mount without its lock service does",
+        "put the file on a local disk",
+    )
+
+
 def newer(path: str, found: int, known: int) -> StoreError:
     """The error for a file whose schema this release does not know yet."""
     return _failure(

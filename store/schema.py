@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import sqlite3
 import stat
@@ -44,6 +45,10 @@ MIGRATIONS: Final[Mapping[int, str]] = {
 _MIGRATION_WAIT_S: Final = 120.0
 
 
+#: What file systems say that keep no locks, such as a network mount without its lock service.
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+
+
 def uri(path: str, mode: str) -> str:
     """The SQLite URI of a path, opened in a mode (`ro`, `rw`)."""
     return f"file:{quote(os.path.abspath(path))}?mode={mode}"  # noqa: PTH100  # keeps symlinks as given
@@ -77,7 +82,11 @@ def _create_private(path: str) -> None:
     """Create the file readable by its owner alone; SQLite gives its side files the same."""
     real = os.path.realpath(path)  # a link may lead to a file that is not there yet
     try:
-        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        fd = os.open(real, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            _try_lock(fd, path, real)
+        finally:
+            os.close(fd)
     except FileExistsError:
         # Opening a named pipe would wait for whoever is at its other end.
         with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
@@ -89,6 +98,20 @@ def _create_private(path: str) -> None:
     except FileNotFoundError as error:
         parent = Path(path).parent
         raise FileNotFoundError(error.errno, f"the directory {parent} does not exist") from error
+
+
+def _try_lock(fd: int, path: str, real: str) -> None:
+    """Refuse a file system without locks at once; SQLite takes that for a writer to wait for.
+
+    The byte is none that SQLite locks, so nobody else is held up.
+    """
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            return
+        os.unlink(real)  # noqa: PTH108  # a plain text path
+        raise errors.lockless(path) from error
 
 
 def log_path(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sqlite3
@@ -295,3 +296,14 @@ async def test_a_file_of_version_1_keeps_every_promise_and_its_deadline(tmp_path
 async def ids(connection, state):
     page = (await ask(connection, "promise.search", state=state))[1]
     return [record["id"] for record in page["promises"]]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_at_once(tmp_path, monkeypatch, number):
+    def refuse(*_arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(schema.fcntl, "lockf", refuse)
+    with pytest.raises(store.UnwritableError, match=r"a\.db.*locks.*local disk"):
+        schema.prepare(str(tmp_path / "a.db"))
+    assert names(tmp_path) == []
