@@ -321,6 +321,10 @@ async def perform_step(sdk_context: Context, call: StepCall) -> Any:
             raise
         raise Carrier(error, execution.namespace) from error
     except (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError) as error:
+        if not execution.is_stopped():
+            execution.host.emit(
+                EventKind.STEP_FAILED, execution.id, step_id, call.name, detail=_brief(error)
+            )
         if task.cancelling() or not is_own_exit(error):
             raise
         # Raised by the step itself: a failure like any other, and no end of the loop.

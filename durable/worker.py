@@ -261,12 +261,12 @@ class Worker:
             name,
             due_ms=timeout_at_ms if timer else None,
         )
-        if timer:
-            record = await self._wait_for_deadline(promise_id, timeout_at_ms)
-        else:
-            record = await self._settled(pending)
-        self.emit(EventKind.WOKEN, execution_id, promise_id, name)
-        return record
+        try:
+            if timer:
+                return await self._wait_for_deadline(promise_id, timeout_at_ms)
+            return await self._settled(pending)
+        finally:
+            self.emit(EventKind.WOKEN, execution_id, promise_id, name)
 
     async def _wait_for_deadline(self, promise_id: str, timeout_at_ms: int) -> PromiseRecord:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from datetime import timedelta
@@ -531,3 +532,36 @@ async def test_a_wait_that_cannot_be_is_refused_by_name(tmp_path: Path, timeout:
     async with make(tmp_path) as app:
         with pytest.raises(InvalidArgumentError, match="timeout="):
             await app.run("x", "double", 1).result(timeout=timeout)
+
+
+async def test_listeners_hear_the_end_of_whatever_they_heard_the_beginning_of(
+    tmp_path: Path,
+) -> None:
+    app = Durable(tmp_path / "runs.db")
+    open_ones: dict[str, str] = {}
+
+    def listen(event: Any) -> None:
+        if event.kind.value in {"step_started", "waiting"}:
+            open_ones[event.step_id] = event.name
+        elif event.kind.value in {"step_finished", "step_failed", "woken"}:
+            open_ones.pop(event.step_id)
+
+    async def leaves() -> None:
+        raise SystemExit(3)
+
+    @app.register
+    async def gives_up(ctx: Any) -> str:
+        for begun in (ctx.run(asyncio.sleep, 30), ctx.promise(), ctx.sleep(30)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await begun
+        with contextlib.suppress(TimeoutError):
+            await ctx.options(timeout=0.05).run(asyncio.sleep, 30)
+        with contextlib.suppress(SystemExit):
+            await ctx.run(leaves)
+        return "done"
+
+    app.add_listener(listen)
+    async with app:
+        assert await app.run("x", gives_up) == "done"
+    assert open_ones == {}
