@@ -13,6 +13,7 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from store import errors
@@ -38,6 +39,7 @@ class Syncer:
 
     Args:
         path: The log, which exists as long as the database is open.
+        clock: Returns seconds, to tell a quick disk by.
 
     Raises:
         StoreError: The log cannot be opened.
@@ -46,8 +48,9 @@ class Syncer:
         syncs: How often the log was synced.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, clock: Callable[[], float] = time.perf_counter) -> None:
         self.syncs = 0
+        self._clock = clock
         self._path = path
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -122,12 +125,12 @@ class Syncer:
                     return
 
     def _sync(self) -> Exception | None:
-        began_s = time.perf_counter()
+        began_s = self._clock()
         try:
             _sync_data(self._fd)
         except OSError as error:
             return errors.translate(error, self._path)
-        took_s = time.perf_counter() - began_s
+        took_s = self._clock() - began_s
         self._average_s += (took_s - self._average_s) / 8
         if took_s >= HICCUP_S:
             self._cautious = CAUTIOUS

@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import stat
 import threading
-import time
 import traceback
 
 import pytest
@@ -21,6 +20,7 @@ from store_support import Clock, ask, claim, envelope, fence, promise, settle
 import store
 from store import SqliteConnection, errors, schema
 from store.clocks import ClockWatch
+from store.syncing import Syncer
 
 pytestmark = pytest.mark.unit
 
@@ -436,25 +436,37 @@ async def test_full_synchronous_syncs_once_for_a_step(tmp_path):
     await connection.stop()
 
 
-@pytest.mark.parametrize(("sync_s", "by_the_loop"), [(0.0, True), (0.003, False)])
+QUICK_S, SLOW_S = 0.0002, 0.02
+
+
+@pytest.mark.parametrize(
+    ("sync_s", "by_the_loop"),
+    [
+        pytest.param([QUICK_S] * 90, 60, id="quick"),
+        pytest.param([SLOW_S] * 90, 0, id="slow"),
+        pytest.param([QUICK_S] * 80 + [SLOW_S] + [QUICK_S] * 9, 51, id="a hiccup"),
+    ],
+)
 async def test_only_a_quick_disk_is_synced_by_the_loop_itself(
     tmp_path, monkeypatch, sync_s, by_the_loop
 ):
-    threads = []
+    now_s, ours, durations = 0.0, 0, iter(sync_s)
 
     def sync(descriptor):
-        threads.append(threading.current_thread())
-        time.sleep(sync_s)
+        nonlocal now_s, ours
+        now_s += next(durations)
+        ours += threading.current_thread() is threading.main_thread()
 
     monkeypatch.setattr("store.syncing._sync_data", sync)
-    connection = SqliteConnection(tmp_path / "a.db", synchronous="full")
-    await claim(connection, "w")
-    for number in range(60):
-        created = fence("w", "promise.create", **promise(f"w:{number}", origin="w", branch="w"))
-        await ask(connection, "task.fence", **created)
-        await ask(connection, "task.fence", **fence("w", "promise.settle", **settle(f"w:{number}")))
-    assert (threads[-1] is threading.current_thread()) is by_the_loop
-    await connection.stop()
+    (tmp_path / "log").touch()
+    syncer = Syncer(str(tmp_path / "log"), lambda: now_s)
+    for _ in range(30):  # whether the disk is quick is learnt from the first
+        await syncer.sync()
+    for _ in range(60):
+        if not syncer.at_once():
+            await syncer.sync()
+    assert (syncer.syncs, ours) == (90, by_the_loop)
+    syncer.close()
 
 
 async def test_the_log_of_full_synchronous_has_its_size_from_the_start(tmp_path):
