@@ -38,6 +38,13 @@ class Shell:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.env = environment(directory)
+        self._started: list[subprocess.Popen[str]] = []
+
+    def close(self) -> None:
+        """Kill what a failed test left running."""
+        for process in self._started:
+            process.kill()
+            process.wait()
 
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name
@@ -68,7 +75,7 @@ class Shell:
         return json.loads(self.run(*args, "--json", code=code).stdout)
 
     def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv(*args),
             cwd=self.directory,
             env=self.env,
@@ -80,3 +87,5 @@ class Shell:
                 **options,
             },
         )
+        self._started.append(process)
+        return process
