@@ -101,7 +101,7 @@ class LoopWatch:
         self.threshold_s = threshold_s
         self._on_stall = on_stall
         self.clock = clock
-        self.opened_s = math.inf  # no span is open
+        self.opened_s = _NEVER_S  # no span is open
         self.code: CodeType | None = None
         self.offset = 0
         self.function: Any = None
@@ -127,7 +127,7 @@ class LoopWatch:
         now_s = self.clock()
         if now_s - self.opened_s >= self.threshold_s:
             self.close(now_s)
-        self.opened_s = math.inf
+        self.opened_s = _NEVER_S
         self.function = None
 
     def cool(self, code: CodeType, offset: int) -> Any:
@@ -142,7 +142,7 @@ class LoopWatch:
         if hits < _MAX_SAMPLES and not is_spent:
             return None
         self.cooled.append(code)
-        self.opened_s = math.inf
+        self.opened_s = _NEVER_S
         self.function = None
         if is_spent:
             remove_events(code, _LOCAL_EVENTS)

@@ -291,9 +291,10 @@ class _Walk:
         """Modules hold the modules that they import, under names of their own."""
         mentioned = self._mentioned
         for module in self._modules:
-            for name in names.module_dict(module).keys() & mentioned:
-                if type(names.module_attribute(module, name)) is ModuleType:
-                    return False
+            attributes = names.module_dict(module)
+            shared = attributes.keys() & mentioned
+            if any(type(attributes.get(name)) is ModuleType for name in shared):
+                return False
         return True
 
     def _limits_are_kept(self) -> bool:

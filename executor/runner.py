@@ -67,13 +67,9 @@ def _leave_behind(code: Coroutine[Any, Any, Any]) -> None:
         try:
             awaited.close()
         except BaseException:  # noqa: BLE001  # whatever its clean-up raises, its caller is gone
-            if _is_suspended(awaited):
+            if awaiting_chain(awaited):  # it is suspended still
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
                 return
-
-
-def _is_suspended(awaited: Any) -> bool:
-    return any(getattr(awaited, f"{kind}_frame", None) is not None for kind in ("cr", "gi", "ag"))
 
 
 @types.coroutine

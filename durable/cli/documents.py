@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import Any
 
-__all__ = ["json_text", "print_json"]
+__all__ = ["json_text", "print_json", "printing_aside"]
 
 
 def json_text(document: Any, *, indent: int | None = 2) -> str:
@@ -17,6 +18,11 @@ def json_text(document: Any, *, indent: int | None = 2) -> str:
     except UnicodeEncodeError:
         return json.dumps(document, indent=indent)
     return text
+
+
+def printing_aside(*, json: bool) -> contextlib.AbstractContextManager[Any]:
+    """Let what code prints step aside with ``--json``: standard output is the document's alone."""
+    return contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import sys
 from pathlib import Path
 from typing import Any
 
-from durable.cli.documents import print_json
+from durable.cli.documents import print_json, printing_aside
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.generations import current_id
 from durable.cli.source_files import parse_duration
@@ -38,9 +37,7 @@ def replay_command(
     try:
         code = None if app is None else _app(app)
         path = Path(subject)
-        # With --json, standard output is the document's alone: what the code prints steps aside.
-        aside = contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext()
-        with aside:
+        with printing_aside(json=json):
             if path.suffix == ".json" and path.is_file():
                 report = asyncio.run(_replayed_file(path, code, limit_s))
             else:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from durable.cli.documents import printing_aside
 from durable.cli.exits import Exit, ExitCode
 from durable.cli.generations import generations, next_id
 from durable.cli.groups import group_of, recorded_group
@@ -159,9 +160,7 @@ async def _run_until(
                 progress.update()
 
         app.add_listener(listen)
-        # With --json, standard output is the document's alone: what the code prints steps aside.
-        aside = contextlib.redirect_stdout(sys.stderr) if request.json else contextlib.nullcontext()
-        with progress, aside:
+        with progress, printing_aside(json=request.json):
             progress.say(f"{'resuming' if known is not None else 'running'} {execution_id}")
             file = {} if source.path is None else {"filename": str(source.path)}
             launcher = app.options(timeout=timeout_s, target=group)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from processes import start
 from programs.peer import Peer
+from store_versions import TO_VERSION_1
 
 from store import schema, upkeep
 
@@ -19,19 +20,6 @@ pytestmark = pytest.mark.faults
 
 KILLS = int(os.environ.get("SOSTENUTO_UPKEEP_KILLS", "10"))
 PROMISES = 2_000
-
-#: What makes a file of this release one of the release before.
-TO_VERSION_1 = """
-    BEGIN;
-    DROP INDEX promises_lapsing;
-    CREATE INDEX roots_lapsing ON promises (timeout_at)
-      WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
-    DROP INDEX tasks_by_state;
-    CREATE INDEX tasks_open ON tasks (state, id) WHERE state <> 4;
-    UPDATE promises SET kind = kind & 15;
-    PRAGMA user_version = 1;
-    COMMIT;
-"""
 
 
 def ids_in(path: Path) -> set[str]:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from store_support import FAR_MS, START_MS, Clock, ask, claim, fence, promise, settle
+from store_versions import TO_VERSION_1
 
 import store
 from store import SqliteConnection, errors, schema
@@ -250,17 +251,6 @@ async def test_a_file_is_opened_while_the_last_who_has_it_open_closes_it(tmp_pat
             await connection.stop()
 
     await asyncio.gather(*(open_and_close(name) for name in "abcd"))
-
-
-TO_VERSION_1 = """
-    DROP INDEX promises_lapsing;
-    CREATE INDEX roots_lapsing ON promises (timeout_at)
-      WHERE state = 0 AND kind & 7 = 0 AND instr(id, ':') = 0;
-    DROP INDEX tasks_by_state;
-    CREATE INDEX tasks_open ON tasks (state, id) WHERE state <> 4;
-    UPDATE promises SET kind = kind & 15;
-    PRAGMA user_version = 1;
-"""
 
 
 async def test_a_file_of_version_1_keeps_every_promise_and_its_deadline(tmp_path):
